@@ -1,0 +1,117 @@
+"""Nodes and the Graph.
+
+A node's value is a vector: an ONNX tensor of `shape` flattened in C order. Nodes refer to earlier nodes by their
+position, so a Graph is a topologically ordered tuple. `origin` names the ONNX node for messages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from lipcert.activations import Activation
+from lipcert.arithmetic.enclosure import Enclosure
+from lipcert.operators import LinearOperator, Shape, size_of
+
+
+@dataclass(frozen=True, eq=False)
+class Input:
+    """A free vector."""
+
+    name: str
+    shape: Shape
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        return ()
+
+    @property
+    def origin(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """sum_k operators[k] inputs[k] + bias; the bias is an enclosure of one vector."""
+
+    inputs: tuple[int, ...]
+    operators: tuple[LinearOperator, ...]
+    bias: Enclosure
+    shape: Shape
+    origin: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Elementwise:
+    """activation applied to each entry of one node."""
+
+    input: int
+    activation: Activation
+    shape: Shape
+    origin: str = ""
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        return (self.input,)
+
+
+Node = Input | Affine | Elementwise
+
+
+@dataclass(frozen=True)
+class Output:
+    """A named result: the value of node `node`."""
+
+    name: str
+    node: int
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A network: nodes in topological order, and which of them are results."""
+
+    nodes: tuple[Node, ...]
+    outputs: tuple[Output, ...]
+
+    def __post_init__(self) -> None:
+        for position, node in enumerate(self.nodes):
+            if any(not 0 <= i < position for i in node.inputs):
+                raise ValueError(f"node {position} ({node.origin}) reads a node that does not come before it")
+            if isinstance(node, Elementwise) and size_of(node.shape) != self.size(node.input):
+                raise ValueError(f"node {position} ({node.origin}) changes the size of its input")
+            if isinstance(node, Affine):
+                for source, operator in zip(node.inputs, node.operators, strict=True):
+                    if operator.size != (size_of(node.shape), self.size(source)):
+                        raise ValueError(f"node {position} ({node.origin}): operator {operator.size} does not fit")
+                if node.bias.shape != (size_of(node.shape),):
+                    raise ValueError(f"node {position} ({node.origin}): bias {node.bias.shape} does not fit")
+
+        for output in self.outputs:
+            if not 0 <= output.node < len(self.nodes):
+                raise ValueError(f"output {output.name} names no node")
+
+    def size(self, position: int) -> int:
+        return size_of(self.nodes[position].shape)
+
+    @property
+    def inputs(self) -> dict[str, int]:
+        """Position of each Input, by name."""
+        return {node.name: i for i, node in enumerate(self.nodes) if isinstance(node, Input)}
+
+    def pruned(self) -> Graph:
+        """The same outputs without the nodes that they do not read; inputs stay."""
+        needed = {o.node for o in self.outputs} | set(self.inputs.values())
+        for position in reversed(range(len(self.nodes))):
+            if position in needed:
+                needed.update(self.nodes[position].inputs)
+        new = {old: position for position, old in enumerate(sorted(needed))}
+        nodes = tuple(renumbered(self.nodes[old], new) for old in sorted(needed))
+        return Graph(nodes, tuple(Output(o.name, new[o.node]) for o in self.outputs))
+
+
+def renumbered(node: Node, new: dict[int, int]) -> Node:
+    """The node with its inputs' positions mapped by `new`."""
+    if isinstance(node, Affine):
+        return replace(node, inputs=tuple(new[i] for i in node.inputs))
+    if isinstance(node, Elementwise):
+        return replace(node, input=new[node.input])
+    return node

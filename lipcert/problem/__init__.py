@@ -1,0 +1,26 @@
+"""What is being asked of a network: norms, a region, a choice of inputs and outputs."""
+
+from lipcert.problem.norms import Norm, dual, norm_name, parse_norm
+from lipcert.problem.outputs import AllOutputs, Margin, OutputChoice, SomeOutputs, parse_margin, parse_outputs
+from lipcert.problem.query import Problem, Query, pose
+from lipcert.problem.regions import Ball, Box, Everywhere, Region
+
+__all__ = [
+    "AllOutputs",
+    "Ball",
+    "Box",
+    "Everywhere",
+    "Margin",
+    "Norm",
+    "OutputChoice",
+    "Problem",
+    "Query",
+    "Region",
+    "SomeOutputs",
+    "dual",
+    "norm_name",
+    "parse_margin",
+    "parse_norm",
+    "parse_outputs",
+    "pose",
+]

@@ -1,0 +1,173 @@
+"""Reading regions from files and option values: centers (npy, npz, csv, numbers), boxes, VNN-LIB specifications."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+import zipfile
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+
+from lipcert.arithmetic.rounding import down, up
+from lipcert.errors import UsageError
+from lipcert.problem.norms import Norm
+from lipcert.problem.regions import Ball, Box
+
+Shape = tuple[int, ...]
+
+
+def read_ball(
+    center: str,
+    eps: float,
+    norm: Norm,
+    shape: Shape,
+    *,
+    row: int | None = None,
+    skip_columns: int = 0,
+    scale: float = 1.0,
+    layout: str = "chw",
+) -> Ball:
+    """The ball of --center and --eps for an input of `shape`; `center` is a file or numbers on the line."""
+    values = read_vector(center, shape, "--center", row=row, skip_columns=skip_columns)
+    if not (math.isfinite(scale) and scale != 0):
+        raise UsageError(f"--scale: {scale} is not a usable divisor", hint="for example 255")
+    return Ball(_to_layout(values / scale, shape, layout), eps, norm)
+
+
+def read_box(text: str, shape: Shape) -> Box:
+    """The box of --box LOWER,UPPER, each a number for all inputs or a file."""
+    parts = text.split(",")
+    if len(parts) != 2:
+        raise UsageError(f"--box: {text!r} is not LOWER,UPPER", hint="for example 0,1 or lower.npy,upper.npy")
+    lower, upper = (read_vector(part, shape, "--box") for part in parts)
+    return Box(lower, upper)
+
+
+def read_vector(text: str, shape: Shape, option: str, row: int | None = None, skip_columns: int = 0) -> np.ndarray:
+    """A vector for an input of `shape`, from an npy, npz or csv file, or from numbers (one number fills it)."""
+    size = math.prod(shape)
+    numbers = _numbers(text)
+    if numbers is not None:
+        values = np.full(size, numbers[0]) if numbers.size == 1 else numbers
+    else:
+        values = _from_file(Path(text), option, row)
+    values = values[skip_columns:]
+    if values.size != size:
+        raise UsageError(
+            f"{option}: {text} holds {values.size} numbers, the input has {size} {list(shape)}",
+            hint="see --row and --skip-columns; `lipcert inspect` shows the model's inputs",
+        )
+    return values
+
+
+def read_vnnlib(path: str, size: int) -> Box:
+    """The input box of a VNN-LIB specification (1.0 or 2.0), rounded outward from its decimals."""
+    import vnnlib
+    import vnnlib.compat
+
+    try:
+        text = Path(path).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--spec: {path}: {error}", hint="name a VNN-LIB file") from None
+    try:
+        cases = vnnlib.compat.transform(vnnlib.parse_query_string(_as_version_2(text)))
+    except vnnlib.VNNLibException as error:
+        reason = " ".join(str(error).split())
+        reason = reason if len(reason) <= 200 else f"{reason[:200]} ..."  # it lists every error as JSON
+        raise UsageError(f"--spec: {path}: {reason}", hint="is it VNN-LIB 1.0 or 2.0?") from None
+    boxes = {tuple(case.input_box) for case in cases}
+    if len(boxes) != 1:
+        raise UsageError(f"--spec: {path} has {len(boxes)} input boxes", hint="split it into one file per box")
+    lower, upper = (np.array(side, dtype=float) for side in zip(*boxes.pop(), strict=True))
+    if lower.size != size:
+        raise UsageError(f"--spec: {path} has {lower.size} inputs, the model {size}")
+    if not (np.all(np.isfinite(lower)) and np.all(np.isfinite(upper))):
+        raise UsageError(f"--spec: {path} leaves an input unbounded", hint="give every X a lower and an upper bound")
+    return Box(down(lower), up(upper))
+
+
+def _as_version_2(text: str) -> str:
+    """VNN-LIB 1.0 declares X_0, X_1, ...; 2.0 one tensor X[...] in a network."""
+    if "vnnlib-version" in text:
+        return text
+    counts = {name: len(re.findall(rf"\(\s*declare-(?:const|fun)\s+{name}_\d+", text)) for name in "XY"}
+    body = re.sub(r"\(\s*declare-(const|fun)\s+[XY]_\d+\s*(\(\s*\)\s*)?Real\s*\)", "", text)
+    body = re.sub(r"\b([XY])_(\d+)\b", r"\1[\2]", body)
+    body = re.sub(r"(?<=[\s(])[+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?(?=[\s)])", _decimal, body)
+    header = f"(declare-input X real [{counts['X']}])\n(declare-output Y real [{counts['Y']}])"
+    return f"(vnnlib-version <2.0>)\n(declare-network N\n{header}\n)\n{body}"
+
+
+def _decimal(number: re.Match[str]) -> str:
+    """VNN-LIB 2.0 wants 1.0 where 1.0 of the standard allowed 1 or 1e0."""
+    text = format(Decimal(number.group()), "f")
+    return text if "." in text else text + ".0"
+
+
+def _numbers(text: str) -> np.ndarray | None:
+    try:
+        return np.array([float(part) for part in text.split(",")])
+    except ValueError:
+        return None
+
+
+def _from_file(path: Path, option: str, row: int | None) -> np.ndarray:
+    try:
+        if path.suffix == ".csv":
+            return _csv_row(path, 0 if row is None else row, option)
+        if path.suffix in (".npy", ".npz"):
+            return _numpy_array(path, option, row)
+    except (OSError, EOFError, UnicodeDecodeError, zipfile.BadZipFile) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"{option}: {path}: {reason}", hint="check the path") from None
+    raise UsageError(f"{option}: {path} is neither numbers nor an .npy, .npz or .csv file")
+
+
+def _csv_row(path: Path, row: int, option: str) -> np.ndarray:
+    with path.open() as stream:
+        line = next(itertools.islice((text for text in stream if text.strip()), max(row, 0), None), None)
+    if line is None or row < 0:
+        raise UsageError(f"{option}: {path} has no row {row}", hint="rows count from 0")
+    cells = [cell.strip() for cell in line.strip().rstrip(",").split(",")]
+    try:
+        return np.array([float(cell) for cell in cells])
+    except ValueError:
+        bad = next(i for i, cell in enumerate(cells) if _numbers(cell) is None)
+        raise UsageError(f"{option}: {path}, row {row}, column {bad}: {cells[bad]!r} is not a number") from None
+
+
+def _numpy_array(path: Path, option: str, row: int | None) -> np.ndarray:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.lib.npyio.NpzFile):
+            if len(loaded.files) != 1:
+                raise UsageError(f"{option}: {path} holds {len(loaded.files)} arrays", hint="save one array in it")
+            loaded = loaded[loaded.files[0]]
+    except ValueError as error:
+        raise UsageError(f"{option}: {path}: {error}", hint="save plain number arrays with numpy.save") from None
+    if loaded.dtype.kind not in "fiub":
+        raise UsageError(f"{option}: {path} holds {loaded.dtype}, not numbers")
+    if row is not None:
+        if loaded.ndim < 1 or not 0 <= row < len(loaded):
+            raise UsageError(
+                f"{option}: {path} of shape {list(loaded.shape)} has no row {row}", hint="rows count from 0"
+            )
+        loaded = loaded[row]
+    return np.asarray(loaded, dtype=np.float64).reshape(-1)
+
+
+def _to_layout(values: np.ndarray, shape: Shape, layout: str) -> np.ndarray:
+    """Pixels stored height x width x channel, moved to the model's channel x height x width."""
+    if layout == "chw":
+        return values
+    if layout != "hwc":
+        raise UsageError(f"--layout: {layout!r}", hint="use chw or hwc")
+    if len(shape) < 3:
+        raise UsageError(f"--layout hwc: the model's input {list(shape)} is not an image")
+    if math.prod(shape[:-3]) != 1:
+        raise UsageError(f"--layout hwc: the model's input {list(shape)} is a batch of images")
+    channels, height, width = shape[-3:]
+    return values.reshape(height, width, channels).transpose(2, 0, 1).reshape(-1)
