@@ -1,0 +1,213 @@
+"""The primitives of `arithmetic` in ball arithmetic (Arb through python-flint): the strictest check.
+
+Nothing here relies on error theory for float64 sums or Cholesky: every product and sum is a ball. Floats convert to
+balls exactly, and balls back to float64 enclosures that contain them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from flint import arb, arb_mat
+
+from lipcert.arithmetic.enclosure import Enclosure
+from lipcert.arithmetic.rounding import down, up
+from lipcert.certificate.arithmetic import Arithmetic
+from lipcert.operators import Dense, Leaf, LinearOperator, Product, Row, Sum
+from lipcert.problem import Norm
+
+MAX_DIMENSION = 1024
+"""Spectral proofs of larger matrices would take minutes in ball arithmetic."""
+
+
+class BallArithmetic(Arithmetic):
+    """Arb balls of 53 bits (106 in spectral proofs)."""
+
+    name = "balls"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._leaves: dict[tuple[int, bool], tuple[Leaf, Leaf]] = {}
+
+    def apply(self, op: LinearOperator, x: Enclosure) -> Enclosure:
+        if isinstance(op, Product):
+            for factor in reversed(op.factors):
+                x = self.apply(factor, x)
+            return x
+        if isinstance(op, Sum):
+            return sum((self.apply(t, x) for t in op.terms[1:]), self.apply(op.terms[0], x))
+        assert isinstance(op, Leaf)
+        # Midpoints and radii apart: a ball's own radius has 30 bits, too few for long sums of wide intervals.
+        value = _to_enclosure(self._run(op, _objects(x.value), False, False))
+        if x.is_exact:
+            return value
+        spread = self.magnitude(op, x.full_radius())
+        return Enclosure(value.value, up(value.full_radius() + spread))
+
+    def magnitude(self, op: LinearOperator, v: np.ndarray, adjoint: bool = False) -> np.ndarray:
+        return _upper(self._run(op, _to_balls(Enclosure(v)), adjoint, True))
+
+    def product(self, matrix: np.ndarray, v: np.ndarray) -> np.ndarray:
+        return _upper(_objects(matrix) @ _objects(v))
+
+    def norms(self, v: np.ndarray, q: Norm) -> Any:
+        if v.shape[-1] == 0:
+            return np.zeros(v.shape[:-1])
+        if q == np.inf:
+            return np.max(v, axis=-1)
+        balls = _objects(v)
+        total = (balls if q == 1 else balls * balls).sum(axis=-1)
+        flat = [t if q == 1 else t.sqrt() for t in np.reshape(np.asarray(total, dtype=object), -1)]
+        return _upper(np.array(flat, dtype=object)).reshape(v.shape[:-1])
+
+    def proves_spectral(self, matrix: Enclosure, sigma: float) -> bool:
+        return matrix.is_finite and spectral_bound_holds(matrix, sigma)
+
+    def _write_out(self, op: LinearOperator) -> Enclosure:
+        if isinstance(op, Leaf):
+            return super()._write_out(op)  # single stored numbers: nothing is rounded
+        if op.out_size <= op.in_size:
+            return _to_enclosure(self._run(op, _objects(np.eye(op.out_size)), True, False))
+        columns = self._run(op, _objects(np.eye(op.in_size)), False, False)
+        return _to_enclosure(columns.T)
+
+    def _run(self, op: LinearOperator, v: np.ndarray, adjoint: bool, absolute: bool) -> np.ndarray:
+        if isinstance(op, Product):
+            for factor in op.factors if adjoint else reversed(op.factors):
+                v = self._run(factor, v, adjoint, absolute)
+            return v
+        if isinstance(op, Sum):
+            return sum(self._run(t, v, adjoint, absolute) for t in op.terms)  # type: ignore[return-value]
+        if isinstance(op, Row):
+            if adjoint:
+                return np.concatenate([self._run(b, v, adjoint, absolute) for b in op.blocks], axis=-1)
+            cuts = np.cumsum([b.in_size for b in op.blocks])[:-1]
+            parts = np.split(v, cuts, axis=-1)
+            return sum(self._run(b, p, adjoint, absolute) for b, p in zip(op.blocks, parts, strict=True))  # type: ignore[return-value]
+        assert isinstance(op, Leaf)
+        leaf = self._leaf(op, absolute)
+        if isinstance(leaf, Dense) and leaf.copies == 1 and v.ndim == 2:
+            return _matrix_product(v, leaf.weights if adjoint else leaf.weights.T)
+        return leaf.rmatvec(v) if adjoint else leaf.matvec(v)
+
+    def _leaf(self, op: Leaf, absolute: bool) -> Leaf:
+        """The leaf with its weights as balls, radius included."""
+        if op.weights is None:
+            return op
+        key = (id(op), absolute)
+        if key not in self._leaves:
+            stored = Enclosure(op.weights, op.radius)
+            weights = _objects(stored.magnitude()) if absolute else _to_balls(stored)
+            self._leaves[key] = (op, op.with_weights(weights))
+        return self._leaves[key][1]
+
+
+def spectral_bound_holds(matrix: Enclosure, sigma: float) -> bool:
+    """Whether |W|_2 <= sigma for every W enclosed, without any floating-point error theory.
+
+    With A = sigma^2 I - W W' in balls, L a float Cholesky factor of its midpoint and X near L^-1: the smallest
+    singular value of L is at least (1 - |I - X L|) / |X|, and A > 0 if |A - L L'| is below its square.
+    """
+    if not (np.isfinite(sigma) and sigma >= 0):
+        return False
+    value = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.rearrange(np.transpose)
+    magnitude = value.magnitude()
+    rows, columns = magnitude.any(axis=1), magnitude.any(axis=0)
+    value = value.rearrange(lambda w: w[np.ix_(rows, columns)])
+    n = value.shape[0]
+    if n == 0:
+        return sigma >= 0
+    if n > MAX_DIMENSION:
+        from lipcert.errors import NotProvedError
+
+        raise NotProvedError(
+            f"a spectral proof of dimension {n} is too large for ball arithmetic (limit {MAX_DIMENSION})",
+            hint="check without --strict",
+        )
+    from flint import ctx
+
+    before, ctx.prec = ctx.prec, 106
+    try:
+        w = _arb_matrix(_to_balls(value))
+        form = _diagonal_matrix(n, arb(sigma) * arb(sigma)) - w * w.transpose()
+        middle = np.array([[float(form[i, j].mid()) for j in range(n)] for i in range(n)])
+        try:
+            lower = np.linalg.cholesky((middle + middle.T) / 2)
+        except np.linalg.LinAlgError:
+            return False
+        inverse = np.linalg.inv(lower)
+        if not (np.all(np.isfinite(lower)) and np.all(np.isfinite(inverse))):
+            return False
+        factor, x = _arb_matrix(_objects(lower)), _arb_matrix(_objects(inverse))
+        defect = _frobenius(_diagonal_matrix(n, arb(1)) - x * factor)
+        residual = _frobenius(form - factor * factor.transpose())
+        smallest = (1 - defect) / _frobenius(x)
+        return bool(defect < 1 and residual < smallest * smallest)
+    finally:
+        ctx.prec = before
+
+
+def _matrix_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a @ b for arrays of balls, by Arb's own matrix product."""
+    product = _arb_matrix(a) * _arb_matrix(b)
+    flat = np.empty(a.shape[0] * b.shape[1], dtype=object)
+    flat[:] = product.entries()
+    return flat.reshape(a.shape[0], b.shape[1])
+
+
+def _arb_matrix(balls: np.ndarray) -> arb_mat:
+    rows, columns = balls.shape
+    return arb_mat(rows, columns, balls.reshape(-1).tolist())
+
+
+def _frobenius(matrix: arb_mat) -> arb:
+    total = arb(0)
+    for entry in matrix.entries():
+        largest = arb(entry.abs_upper())  # of the ball, which may reach below zero
+        total += largest * largest
+    return total.sqrt()
+
+
+def _diagonal_matrix(n: int, entry: arb) -> arb_mat:
+    matrix = arb_mat(n, n)
+    for i in range(n):
+        matrix[i, i] = entry
+    return matrix
+
+
+def _objects(v: np.ndarray) -> np.ndarray:
+    flat = np.empty(v.size, dtype=object)
+    flat[:] = [arb(x) for x in v.reshape(-1).tolist()]
+    return flat.reshape(v.shape)
+
+
+def _to_balls(data: Enclosure) -> np.ndarray:
+    if data.is_exact:
+        return _objects(data.value)
+    flat = np.empty(data.value.size, dtype=object)
+    pairs = zip(data.value.reshape(-1).tolist(), data.full_radius().reshape(-1).tolist(), strict=True)
+    flat[:] = [arb(x, r) for x, r in pairs]
+    return flat.reshape(data.shape)
+
+
+def _to_enclosure(balls: np.ndarray) -> Enclosure:
+    flat = [_ball(b) for b in balls.reshape(-1)]
+    low = np.array([down(float(b.lower())) for b in flat])
+    high = np.array([up(float(b.upper())) for b in flat])
+    middle = low / 2 + high / 2
+    radius = up(np.maximum(up(high - middle), up(middle - low)))
+    exact = np.array([b.is_exact() and b == arb(float(b.mid())) for b in flat], dtype=bool)
+    middle = np.where(exact, [float(b.mid()) for b in flat], middle)
+    return Enclosure(middle.reshape(balls.shape), np.where(exact, 0.0, radius).reshape(balls.shape))
+
+
+def _upper(balls: np.ndarray) -> np.ndarray:
+    flat = [_ball(b) for b in balls.reshape(-1)]
+    bounds = [0.0 if b == 0 else up(float(b.upper())) for b in flat]
+    return np.array(bounds).reshape(balls.shape)
+
+
+def _ball(entry: Any) -> arb:
+    """Sums over nothing leave plain integers behind."""
+    return entry if isinstance(entry, arb) else arb(entry)

@@ -1,0 +1,90 @@
+"""Interval propagation: a box for every node that holds over the whole region, rounded outward.
+
+Infinite bounds are allowed, so that all of R^n is a region like any other: a bounded activation bounds what follows.
+Around the center of a ball, a stretch from the input is bounded as one operator, in the dual of the ball's norm.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from lipcert.arithmetic.enclosure import Enclosure, hull
+from lipcert.arithmetic.rounding import mul_up
+from lipcert.certificate.arithmetic import Arithmetic
+from lipcert.certificate.norms import row_norms
+from lipcert.errors import NotProvedError
+from lipcert.graph import Affine, Elementwise, Graph, linear_terms
+from lipcert.graph.stretch import stops
+from lipcert.operators import enclosed
+from lipcert.problem import Ball, Problem, dual
+
+Bounds = tuple[np.ndarray, np.ndarray]
+"""Lower and upper bounds of a vector, possibly infinite."""
+
+
+@np.errstate(over="ignore", invalid="ignore")  # overflow ends in inf or NaN, which proves nothing
+def propagate(problem: Problem, by: Arithmetic) -> list[Bounds]:
+    """(lower, upper) of every node over the region; free inputs are unbounded."""
+    graph, region = problem.graph, problem.query.region
+    boxes: list[Bounds] = []
+    centers = _centers(problem, by) if isinstance(region, Ball) else {}
+    for i, node in enumerate(graph.nodes):
+        if isinstance(node, Affine):
+            box = _affine(node, boxes, by)
+            if i in centers and isinstance(region, Ball):
+                box = _intersect(box, _around_center(graph, i, problem.x, region, centers[i], by))
+        elif isinstance(node, Elementwise):
+            box = node.activation.enclose(*boxes[node.input])
+        elif i == problem.x:
+            box = region.bounds(problem.size_in)
+        else:
+            box = np.full(graph.size(i), -math.inf), np.full(graph.size(i), math.inf)
+        if any(side.shape != (graph.size(i),) for side in box):
+            raise NotProvedError(f"the box of node {i} does not have its shape")
+        boxes.append(box)
+    return boxes
+
+
+def _affine(node: Affine, boxes: list[Bounds], by: Arithmetic) -> Bounds:
+    total = node.bias
+    unbounded = np.zeros(total.shape, dtype=bool)
+    for source, op in zip(node.inputs, node.operators, strict=True):
+        box = hull(*boxes[source])
+        infinite = np.isinf(box.full_radius())
+        if infinite.any():
+            unbounded |= enclosed.reaches(op, infinite)
+            box = Enclosure(box.value, np.where(infinite, 0.0, box.full_radius()))
+        total = total + by.apply(op, box)
+    low, high = total.lower(), total.upper()
+    return np.where(unbounded | np.isnan(low), -math.inf, low), np.where(unbounded | np.isnan(high), math.inf, high)
+
+
+def _centers(problem: Problem, by: Arithmetic) -> dict[int, Enclosure]:
+    """The value at the ball's center of every node that is affine in x alone."""
+    region = problem.query.region
+    assert isinstance(region, Ball)
+    values = {problem.x: Enclosure(region.center)}
+    for i, node in enumerate(problem.graph.nodes):
+        if isinstance(node, Affine) and all(s in values for s in node.inputs):
+            total = node.bias
+            for source, op in zip(node.inputs, node.operators, strict=True):
+                total = total + by.apply(op, values[source])
+            values[i] = total
+    del values[problem.x]
+    return values
+
+
+def _around_center(graph: Graph, i: int, x: int, ball: Ball, center: Enclosure, by: Arithmetic) -> Bounds:
+    """|row (x - c)| <= |row|_dual eps, for the whole stretch from x as one operator."""
+    op = linear_terms(graph, i, stops(graph, i)).get(x)
+    if op is None:
+        return center.lower(), center.upper()
+    reach = mul_up(row_norms(op, dual(ball.norm), by), ball.eps)
+    box = center + Enclosure(np.zeros(center.shape), reach)
+    return box.lower(), box.upper()
+
+
+def _intersect(a: Bounds, b: Bounds) -> Bounds:
+    return np.fmax(a[0], b[0]), np.fmin(a[1], b[1])

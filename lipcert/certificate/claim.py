@@ -1,0 +1,111 @@
+"""The vocabulary of certificates: claims, the evidence for them, and witnesses. Plain data, no method in sight.
+
+A spectral chain bounds node after node, each by a `Step`: walking back from a node through affine nodes, stopping at
+inputs, at nonlinear nodes and at the affine nodes in `cut`, gives the increment of the node as a sum of linear terms.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Entrywise:
+    """The norm is bounded from the absolute values of the entries: row and column norms need no evidence."""
+
+
+@dataclass(frozen=True)
+class Spectral:
+    """The l2 norm of the dense form is at most sigma, since sigma^2 I - W W' is positive definite."""
+
+    sigma: float
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """A convolution's l2 norm is at most sqrt(windows that one pixel is in) times that of its unfolded kernel."""
+
+    sigma: float
+
+
+@dataclass(frozen=True)
+class Taps:
+    """A convolution's l2 norm is at most the sum over kernel positions of the norms of their matrices."""
+
+    sigmas: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Factors:
+    """The norm of a product is at most the product of norms, through l2 in between."""
+
+    proofs: tuple[NormProof, ...]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The norm of a sum is at most the sum of norms."""
+
+    proofs: tuple[NormProof, ...]
+
+
+NormProof = Entrywise | Spectral | Overlap | Taps | Factors | Terms
+
+
+@dataclass(frozen=True)
+class Group:
+    """Terms of a step that are bounded as one operator [T_1 T_2 ...] acting on the stacked `sources`."""
+
+    sources: tuple[int, ...]
+    proof: NormProof
+
+
+@dataclass(frozen=True)
+class Step:
+    """The bound of one node: where its terms end (`cut`), and how they are grouped."""
+
+    node: int
+    cut: tuple[int, ...]
+    groups: tuple[Group, ...]
+
+
+@dataclass(frozen=True)
+class AbsoluteChain:
+    """Entrywise bounds |dv| <= e through the absolute values of all linear stretches: the graph is all it needs.
+
+    `center`: whether activations are split into mean slope and remainder first (certificate.centering).
+    """
+
+    center: bool
+
+
+@dataclass(frozen=True)
+class SpectralChain:
+    """Bounds of |dv|_2 for one node after another, each from operator norms proven by the step's groups.
+
+    `center` as in AbsoluteChain; steps count the nodes of the increment graph, centered or plain.
+    """
+
+    center: bool
+    steps: tuple[Step, ...]
+
+
+Evidence = AbsoluteChain | SpectralChain
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The Lipschitz constant of the posed problem is at most `value`, because of `evidence`."""
+
+    value: float
+    evidence: Evidence
+
+
+@dataclass(frozen=True, eq=False)
+class Witness:
+    """A point of the region and a direction along which the derivative attains the lower bound."""
+
+    point: np.ndarray
+    direction: np.ndarray

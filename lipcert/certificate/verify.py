@@ -1,0 +1,57 @@
+"""The one door to the word "certified": what evidence proves about a problem, or a refusal."""
+
+from __future__ import annotations
+
+import math
+
+from lipcert.arithmetic.rounding import flushes_to_zero
+from lipcert.certificate.arithmetic import Arithmetic
+from lipcert.certificate.boxes import propagate
+from lipcert.certificate.chains import absolute_bound, prepare, spectral_bound
+from lipcert.certificate.claim import AbsoluteChain, Claim, Witness
+from lipcert.certificate.witness import attained
+from lipcert.errors import NotProvedError
+from lipcert.problem import Problem
+
+
+def verify(problem: Problem, claim: Claim, by: Arithmetic | None = None) -> float:
+    """The upper bound, at most claim.value, that the claim's evidence proves for the problem.
+
+    `by` chooses the arithmetic: float64 with error terms (default) or `balls.BallArithmetic`. Raises NotProvedError
+    with the inequality that fails, and by how much.
+    """
+    _check_underflow()
+    if not (math.isfinite(claim.value) and claim.value >= 0):
+        raise NotProvedError(f"the claimed value {claim.value} is not a finite number >= 0")
+    by = by or Arithmetic()
+    boxes = propagate(problem, by)
+    setting = prepare(problem, boxes, claim.evidence.center, by)
+    if isinstance(claim.evidence, AbsoluteChain):
+        proven = absolute_bound(setting)
+    else:
+        proven = spectral_bound(setting, claim.evidence)
+    if not 0 <= proven <= claim.value:
+        raise NotProvedError(
+            f"the evidence proves {proven:.17g}, which is above the claimed {claim.value:.17g} "
+            f"(relative difference {_relative(proven, claim.value):.2e})"
+        )
+    return proven
+
+
+def verify_witness(problem: Problem, witness: Witness, by: Arithmetic | None = None) -> float:
+    """The lower bound that the witness attains, or NotProvedError."""
+    _check_underflow()
+    return attained(problem, witness, by or Arithmetic())
+
+
+def _check_underflow() -> None:
+    """Some libraries make the processor flush subnormals to zero; single operations are then not rounded."""
+    if flushes_to_zero():
+        raise NotProvedError(
+            "this process flushes subnormal numbers to zero, so rounding cannot be accounted for",
+            hint="undo torch.set_flush_denormal, or check in a fresh process",
+        )
+
+
+def _relative(a: float, b: float) -> float:
+    return a / b - 1 if b else math.inf
