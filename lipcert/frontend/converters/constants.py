@@ -1,0 +1,36 @@
+"""Constants stored in nodes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lipcert.arithmetic.enclosure import exact
+from lipcert.frontend.builder import GraphBuilder
+from lipcert.frontend.opnode import OpNode
+from lipcert.frontend.registry import converter
+from lipcert.frontend.values import Integers, Known, Value
+
+
+@converter("Constant", 1, 9, 11, 12, 13, 19, 21, 23, 24, 25)
+def constant(build: GraphBuilder, node: OpNode) -> Value:
+    if len(node.attributes) != 1:
+        node.malformed(f"it has {len(node.attributes)} attributes, not one")
+    kind, stored = next(iter(node.attributes.items()))
+    if kind in ("value_int", "value_ints"):
+        return Integers(np.array(stored, dtype=np.int64))
+    if kind in ("value", "value_float", "value_floats"):
+        return from_array(node, np.asarray(stored))
+    node.refuse(f"a constant of kind {kind}", "only dense number tensors are supported")
+
+
+def from_array(node: OpNode, data: np.ndarray) -> Value:
+    """A stored tensor as a constant; every float format converts to float64 exactly."""
+    if data.dtype.kind in "iub":
+        return Integers(data)
+    if data.dtype.kind not in "fV":
+        node.refuse(f"a constant of type {data.dtype}", "only numbers are supported")
+    with np.errstate(invalid="ignore"):  # a signalling NaN
+        values = data.astype(np.float64)
+    if not np.all(np.isfinite(values)):
+        node.malformed("the constant holds NaN or Inf")
+    return Known(exact(values))

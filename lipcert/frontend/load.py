@@ -1,0 +1,199 @@
+"""Reading an ONNX model: limits, external data, identity, inlined functions; then conversion and self-check."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lipcert.errors import ModelError, UnsupportedModelError
+from lipcert.frontend.convert import convert
+from lipcert.frontend.model import Model
+from lipcert.frontend.selfcheck import check_import
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_ir as ir
+
+MAX_FILE_BYTES = 2 * 1024**3
+"""Protobuf's own limit; larger models keep their weights in external data."""
+
+
+MAX_NAME = 255
+"""Bytes of one part of a path that every file system takes."""
+
+
+def load_file(path: str | Path, *, check: bool = True) -> Model:
+    """Import the ONNX model at `path`.
+
+    Raises ModelError when the file cannot be read, is malformed, or evaluates differently from onnxruntime, and
+    UnsupportedModelError when it holds something that lipcert does not understand.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    path = Path(path)
+    data = _read(path)
+    try:
+        proto = onnx.load_model_from_string(data)
+    except DecodeError:
+        raise ModelError(f"{path}: not an ONNX file, or truncated", hint="export the model again") from None
+    if not proto.graph.node:
+        raise ModelError(f"{path}: not an ONNX file, or its graph is empty", hint="export the model again")
+    external = _external_files(proto, path)
+    digests = {location: _sha256_file(file) for location, file in external.items()}
+    return _import(proto, str(path), hashlib.sha256(data).hexdigest(), digests, path.parent, check)
+
+
+def load_proto(proto: onnx.ModelProto, *, check: bool = True) -> Model:
+    """Import a model held in memory; its digest is that of its serialised form."""
+    if any(_is_external(t) for t in _tensors(proto)):
+        raise ModelError("the model keeps weights in external data", hint="load it from its file")
+    digest = hashlib.sha256(proto.SerializeToString(deterministic=True)).hexdigest()
+    return _import(proto, "<memory>", digest, {}, None, check)
+
+
+def _import(
+    proto: onnx.ModelProto, path: str, sha256: str, external: dict[str, str], folder: Path | None, check: bool
+) -> Model:
+    try:
+        _refuse_ambiguous(proto)
+        module = _as_module(proto, folder)
+        converted = convert(module)
+    except ModelError as error:
+        raise type(error)(f"{path}: {error.message}", hint=error.hint) from error.__cause__
+    model = Model(
+        path=path,
+        sha256=sha256,
+        graph=converted.graph,
+        inputs=converted.inputs,
+        outputs=converted.outputs,
+        parameters=converted.parameters,
+        node_count=len(proto.graph.node),
+        opset=converted.opset,
+        producer=" ".join(p for p in (proto.producer_name, proto.producer_version) if p),
+        check=check_import(converted, module, path) if check else None,
+        folded=converted.folded,
+        external_data=external,
+        notes=converted.notes,
+    )
+    return model
+
+
+def _as_module(proto: onnx.ModelProto, folder: Path | None) -> ir.Model:
+    """onnx-ir's view of the model, with functions inlined."""
+    import onnx_ir as ir
+    from onnx_ir.passes.common import InlinePass
+
+    try:
+        logging.getLogger("onnx_ir").setLevel(logging.CRITICAL)  # what it warns of is refused here, in one line
+        module = ir.from_proto(proto)
+        if folder is not None:
+            ir.external_data.set_base_dir(module.graph, folder)
+        if module.functions:
+            InlinePass()(module)
+    except Exception as error:  # onnx-ir raises many kinds, each wrapping the one that says what is wrong
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        reason = " ".join(str(cause).split())[:300]
+        raise ModelError(f"not valid ONNX: {reason}", hint="the file is malformed; export it again") from error
+    return module
+
+
+def _refuse_ambiguous(proto: onnx.ModelProto) -> None:
+    """What onnx-ir would settle in silence or not at all: names given twice, sparse tensors."""
+    import onnx
+
+    if undecodable := _undecodable(proto):
+        raise ModelError(f"the string {undecodable!r} is not UTF-8", hint="the file is malformed; export it again")
+    for sparse in proto.graph.sparse_initializer:
+        raise UnsupportedModelError(f"initializer {sparse.values.name!r} is sparse", hint="store it densely")
+    names = Counter(t.name for t in proto.graph.initializer)
+    for name, count in names.items():
+        if count > 1:
+            raise ModelError(f"initializer {name!r} is stored {count} times", hint="the file is malformed")
+    opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
+    for node in (*proto.graph.node, *(n for f in proto.functions for n in f.node)):
+        label = f"{node.op_type} node {node.name or ''.join(node.output[:1])!r} (opset {opset})"
+        for name, count in Counter(a.name for a in node.attribute).items():
+            if count > 1:
+                raise ModelError(f"{label}: attribute {name} is given {count} times", hint="the file is malformed")
+        if any(a.type == onnx.AttributeProto.SPARSE_TENSOR for a in node.attribute):
+            raise UnsupportedModelError(f"{label}: a sparse tensor", hint="store it densely")
+
+
+def _undecodable(message: Any) -> bytes | None:
+    """A string of the file that is no text (protobuf hands it out as bytes), tensor data aside."""
+    if hasattr(message, "raw_data"):
+        return message.name if isinstance(message.name, bytes) else None
+    for field, value in message.ListFields():
+        for part in value if hasattr(value, "append") or hasattr(value, "add") else (value,):
+            if hasattr(part, "ListFields"):
+                if found := _undecodable(part):
+                    return found
+            elif isinstance(part, bytes) and field.type == field.TYPE_STRING:
+                return part
+    return None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if path.is_dir():
+            raise ModelError(f"{path}: is a folder", hint="name an .onnx file")
+        if size > MAX_FILE_BYTES:
+            raise ModelError(f"{path}: {size} bytes, over the limit of 2 GiB", hint="keep the weights in external data")
+        return path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte
+        reason = getattr(error, "strerror", None) or error
+        raise ModelError(f"{path}: {reason}", hint="check the path") from None
+
+
+def _tensors(proto: onnx.ModelProto) -> list[Any]:
+    stored = list(proto.graph.initializer)
+    functions = [node for function in proto.functions for node in function.node]
+    for node in (*proto.graph.node, *functions):
+        stored += [a.t for a in node.attribute if a.HasField("t")]
+    return stored
+
+
+def _is_external(tensor: Any) -> bool:
+    import onnx
+
+    return tensor.data_location == onnx.TensorProto.EXTERNAL
+
+
+def _external_files(proto: onnx.ModelProto, path: Path) -> dict[str, Path]:
+    """External data files by location; refuses any that is not a plain file inside the model's folder."""
+    folder = path.parent.resolve()
+    files: dict[str, Path] = {}
+    for tensor in _tensors(proto):
+        if not _is_external(tensor):
+            continue
+        location = next((e.value for e in tensor.external_data if e.key == "location"), "")
+        file = folder / location
+        where = {e.key: e.value for e in tensor.external_data}
+        if not all(where.get(key, "0").isdecimal() for key in ("offset", "length")):
+            raise ModelError(f"{path}: tensor {tensor.name!r} has no valid offset and length", hint="export it again")
+        if "\0" in location or any(len(part.encode()) > MAX_NAME for part in Path(location).parts):
+            raise ModelError(
+                f"{path}: tensor {tensor.name!r} lies at {location[:100]!r}", hint="no file can exist there"
+            )
+        inside = location and not Path(location).is_absolute() and file.resolve().is_relative_to(folder)
+        if not inside or file.is_symlink():
+            raise ModelError(
+                f"{path}: tensor {tensor.name!r} lies outside the model's folder, at {location!r}",
+                hint="external data must be a plain file beside the model",
+            )
+        if not file.is_file():
+            raise ModelError(f"{path}: external data {location!r} is missing", hint="copy it beside the model")
+        files[location] = file
+    return dict(sorted(files.items()))
+
+
+def _sha256_file(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

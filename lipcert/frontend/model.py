@@ -1,0 +1,48 @@
+"""An imported model: its Graph, and what identifies and describes the file that it came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from lipcert.graph import Graph
+from lipcert.operators import Shape
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """Name and shape (batch pinned to 1) of a model input or output."""
+
+    name: str
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class SelfCheck:
+    """How far the Graph is from onnxruntime: worst difference over all tensors, relative to each tensor's size."""
+
+    worst: float
+    tolerance: float
+    tensors: int
+    points: int
+    worst_tensor: str
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A network as lipcert certifies it."""
+
+    path: str
+    sha256: str
+    graph: Graph
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    parameters: int
+    node_count: int
+    opset: int
+    producer: str
+    check: SelfCheck | None
+    folded: tuple[str, ...] = ()
+    """Names of the float tensors that were computed from stored constants at import, in enclosure arithmetic."""
+    external_data: dict[str, str] = field(default_factory=dict)
+    """sha256 of each external data file, by its location relative to the model."""
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,98 @@
+"""One ONNX node as a converter sees it: typed access to inputs and attributes, and refusals that name it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from lipcert.errors import ModelError, UnsupportedModelError
+from lipcert.frontend.values import Integers, Known, Live, Value
+
+MAX_ELEMENTS = 2**28
+"""Entries of one tensor; beyond it index arithmetic and memory are not safe."""
+
+
+@dataclass(frozen=True, eq=False)
+class OpNode:
+    """Op type, name, opset, evaluated inputs (None where an optional one is absent) and attributes."""
+
+    op_type: str
+    domain: str
+    name: str
+    opset: int
+    since: int
+    inputs: tuple[Value | None, ...]
+    outputs: tuple[str, ...]
+    attributes: dict[str, Any]
+
+    @property
+    def label(self) -> str:
+        domain = f"{self.domain}." if self.domain else ""
+        return f"{domain}{self.op_type} node {self.name or self.outputs[0]!r} (opset {self.opset})"
+
+    def refuse(self, reason: str, hint: str = "") -> NoReturn:
+        """This form of the op is valid ONNX, but lipcert does not understand it."""
+        raise UnsupportedModelError(f"{self.label}: {reason}", hint=hint)
+
+    def malformed(self, reason: str) -> NoReturn:
+        """The node breaks the ONNX specification."""
+        raise ModelError(f"{self.label}: {reason}", hint="the file is malformed; export it again")
+
+    def sized(self, shape: Sequence[int]) -> None:
+        """Refuse a tensor that is too large, before it is allocated."""
+        if math.prod(int(d) for d in shape) > MAX_ELEMENTS:
+            self.malformed(f"a tensor of shape {list(shape)} is over the limit of {MAX_ELEMENTS} entries")
+
+    def has_input(self, i: int) -> bool:
+        return i < len(self.inputs) and self.inputs[i] is not None
+
+    def input(self, i: int) -> Value:
+        value = self.inputs[i] if i < len(self.inputs) else None
+        if value is None:
+            self.malformed(f"input {i} is missing")
+        return value
+
+    def known(self, i: int, what: str) -> Known:
+        """Input i as a float constant."""
+        value = self.input(i)
+        if isinstance(value, Live):
+            self.refuse(f"its {what} depends on the network's input", "only constant ones are supported")
+        if isinstance(value, Integers):
+            self.malformed(f"its {what} is an integer tensor")
+        return value
+
+    def real(self, i: int) -> Live | Known:
+        """Input i as a float tensor."""
+        value = self.input(i)
+        if isinstance(value, Integers):
+            self.refuse(f"input {i} is an integer tensor", "only float tensors are supported here")
+        return value
+
+    def integers(self, i: int, what: str) -> list[int]:
+        """Input i as a list of constant integers."""
+        value = self.input(i)
+        if not isinstance(value, Integers):
+            self.refuse(f"its {what} is not a constant integer tensor", "re-export the model with static shapes")
+        return [int(k) for k in value.data.reshape(-1)]
+
+    def attr(self, name: str, default: Any) -> Any:
+        return self.attributes.get(name, default)
+
+    def required(self, name: str) -> Any:
+        if name not in self.attributes:
+            self.malformed(f"attribute {name} is missing")
+        return self.attributes[name]
+
+    def axis(self, axis: int, rank: int) -> int:
+        """A possibly negative axis, checked and made non-negative."""
+        if not -rank <= axis < rank:
+            self.malformed(f"axis {axis} is outside a tensor of rank {rank}")
+        return axis % rank
+
+    def axes(self, axes: Sequence[int], rank: int) -> tuple[int, ...]:
+        found = tuple(self.axis(int(a), rank) for a in axes)
+        if len(set(found)) != len(found):
+            self.malformed(f"axes {list(axes)} name an axis twice")
+        return found

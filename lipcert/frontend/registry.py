@@ -1,0 +1,51 @@
+"""Which converter reads which op: keyed by domain, op type and the since-version of the op's definition."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from functools import cache
+
+from lipcert.frontend.builder import GraphBuilder
+from lipcert.frontend.opnode import OpNode
+from lipcert.frontend.values import Value
+
+Converter = Callable[[GraphBuilder, OpNode], Value]
+
+_CONVERTERS: dict[tuple[str, str, int], Converter] = {}
+
+
+def converter(op_type: str, *since: int, domain: str = "") -> Callable[[Converter], Converter]:
+    """Register a function for the definitions of `op_type` that date from the opsets `since`."""
+
+    def register(function: Converter) -> Converter:
+        for version in since:
+            if (domain, op_type, version) in _CONVERTERS:
+                raise RuntimeError(f"{op_type} {version} has two converters")
+            _CONVERTERS[domain, op_type, version] = function
+        return function
+
+    return register
+
+
+def find_converter(domain: str, op_type: str, since: int) -> Converter | None:
+    _load_converters()
+    return _CONVERTERS.get((domain, op_type, since))
+
+
+def supported_ops() -> dict[str, tuple[int, ...]]:
+    """Each supported op with the since-versions that are understood."""
+    _load_converters()
+    table: dict[str, tuple[int, ...]] = {}
+    for _, op_type, version in sorted(_CONVERTERS):
+        table[op_type] = (*table.get(op_type, ()), version)
+    return table
+
+
+@cache
+def _load_converters() -> None:
+    from lipcert.frontend import converters
+
+    for module in pkgutil.iter_modules(converters.__path__):
+        importlib.import_module(f"{converters.__name__}.{module.name}")

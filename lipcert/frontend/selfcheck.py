@@ -1,0 +1,217 @@
+"""The import checked against onnxruntime: every tensor at several inputs, every activation at kinks and extremes.
+
+A difference beyond the tolerance (that of the model's float format) is an error of the import and refuses the model.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lipcert.errors import ModelError, UnsupportedModelError
+from lipcert.frontend.convert import Converted
+from lipcert.frontend.model import SelfCheck
+from lipcert.frontend.values import Known, Live
+from lipcert.graph import Elementwise, Input
+from lipcert.operators.enclosed import magnitude_up
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_ir as ir
+
+_TOLERANCE = {"DOUBLE": 1e-9, "FLOAT": 1e-4, "FLOAT16": 2e-2, "BFLOAT16": 1e-1}
+"""Permitted difference, relative to the largest entry of the tensor."""
+
+_UNIT = {"DOUBLE": 2.0**-53, "FLOAT": 2.0**-24, "FLOAT16": 2.0**-11, "BFLOAT16": 2.0**-8}
+"""Unit roundoff."""
+
+_EXTREMES = np.array([0.0, 1e-38, 1e-6, 0.5, 1.0, 3.0, 6.0, 10.0, 20.0, 50.0, 100.0, 1e4, 1e30])
+
+
+def check_import(converted: Converted, module: ir.Model, path: str) -> SelfCheck:
+    """Compare the Graph with onnxruntime, or raise ModelError naming the first tensor that differs."""
+    import onnx_ir as ir
+
+    proto = ir.to_proto(ir.external_data.load_to_model(module))
+    formats = {v.dtype.name for v in module.graph.inputs if v.dtype is not None and v.name in converted.graph.inputs}
+    tolerance = max(_TOLERANCE[f] for f in formats)
+    _check_activations(converted, proto, tolerance, path)
+    return _check_tensors(converted, proto, tolerance, max(_UNIT[f] for f in formats), path)
+
+
+def _check_tensors(converted: Converted, proto: onnx.ModelProto, tolerance: float, unit: float, path: str) -> SelfCheck:
+    import onnx
+
+    names = [
+        n for node in proto.graph.node for n in node.output[:1] if isinstance(converted.values.get(n), Live | Known)
+    ]
+    declared = {o.name for o in proto.graph.output}
+    proto.graph.output.extend(onnx.helper.make_empty_tensor_value_info(n) for n in names if n not in declared)
+    session = _session(proto, path)
+    types = {i.name: i.type for i in session.get_inputs()}
+    points = _points(converted)
+    worst, worst_name = 0.0, names[0]
+    for point in points:
+        feed: dict[str, np.ndarray] = {name: np.asarray(x, dtype=_numpy_type(types[name])) for name, x in point.items()}
+        try:
+            theirs = session.run(names, feed)
+        except Exception as error:  # as in _session
+            raise _cannot_run(error, path) from error
+        references = {n: np.asarray(r, dtype=np.float64) for n, r in zip(names, theirs, strict=True)}
+        for name, reference in references.items():
+            if not np.all(np.isfinite(reference)):
+                raise ModelError(
+                    f"{path}: tensor {name!r} overflows in onnxruntime, so the import cannot be checked",
+                    hint="its weights are too large for its float format",
+                )
+        exact = {n: x.astype(np.float64) for n, x in feed.items()}
+        ours, margins = _evaluate_along(converted, exact, references, unit)
+        for name, reference in references.items():
+            value = converted.values[name]
+            if isinstance(value, Live):
+                mine, margin = ours[value.node].reshape(value.shape), margins[value.node].reshape(value.shape)
+            else:
+                mine = value.data.value  # type: ignore[union-attr]
+                margin = np.zeros_like(mine)
+            difference, permitted = _difference(mine, reference, margin, tolerance)
+            if difference > worst:
+                worst, worst_name = difference, name
+            if not permitted:
+                raise ModelError(
+                    f"{path}: tensor {name!r} differs from onnxruntime by {difference:.1e} of its size",
+                    hint="this is an error in lipcert's import of the node that produces it: please report it",
+                )
+    return SelfCheck(worst, tolerance, len(names), len(points), worst_name)
+
+
+def _check_activations(converted: Converted, proto: onnx.ModelProto, tolerance: float, path: str) -> None:
+    seen: set[bytes] = set()
+    for node in proto.graph.node:
+        value = converted.values.get(node.output[0])
+        if not isinstance(value, Live) or len(node.input) != 1:
+            continue
+        graph_node = converted.graph.nodes[value.node]
+        key = node.op_type.encode() + b"".join(a.SerializeToString() for a in node.attribute)
+        if (
+            not isinstance(graph_node, Elementwise)
+            or graph_node.origin not in (node.name, node.output[0])
+            or key in seen
+        ):
+            continue
+        seen.add(key)
+        kinks = np.array(graph_node.activation.kinks)
+        points = np.concatenate([_EXTREMES, -_EXTREMES, kinks, kinks - 1e-6, kinks + 1e-6])
+        points = points.astype(np.float64 if tolerance <= _TOLERANCE["DOUBLE"] else np.float32)
+        theirs = np.asarray(_run_alone(node, proto, points, path), dtype=np.float64)
+        ours = graph_node.activation.value(points.astype(np.float64))
+        bad = ~(np.abs(ours - theirs) <= tolerance * np.maximum(1e-3, np.abs(ours)))
+        if np.any(bad):
+            i = int(np.argmax(bad))
+            raise ModelError(
+                f"{path}: {node.op_type} node {node.name or node.output[0]!r} gives {theirs[i]:.9g} at {points[i]:.9g} "
+                f"in onnxruntime, {ours[i]:.9g} here",
+                hint="please report it",
+            )
+
+
+def _run_alone(node: Any, proto: onnx.ModelProto, points: np.ndarray, path: str) -> np.ndarray:
+    import onnx
+
+    single = onnx.NodeProto()
+    single.CopyFrom(node)
+    single.input[0], single.output[0] = "i", "o"
+    tensor = onnx.helper.np_dtype_to_tensor_dtype(points.dtype)
+    graph = onnx.helper.make_graph(
+        [single],
+        "one node",
+        [onnx.helper.make_tensor_value_info("i", tensor, points.shape)],
+        [onnx.helper.make_tensor_value_info("o", tensor, None)],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=list(proto.opset_import), ir_version=min(proto.ir_version, 10))
+    return _session(model, path).run(None, {"i": points})[0]
+
+
+def _session(proto: onnx.ModelProto, path: str) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises classes of its own, without a common public base
+        raise _cannot_run(error, path) from error
+
+
+def _cannot_run(error: Exception, path: str) -> UnsupportedModelError:
+    reason = " ".join(str(error).split())[:200]
+    return UnsupportedModelError(
+        f"{path}: onnxruntime cannot run it, so the import cannot be checked: {reason}",
+        hint="update onnxruntime, or lower the model's opset",
+    )
+
+
+def _evaluate_along(
+    converted: Converted, inputs: dict[str, np.ndarray], references: dict[str, np.ndarray], unit: float
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Every node at onnxruntime's own values of its inputs, and how far rounding may take onnxruntime from it.
+
+    Each node is so judged by itself: an error, or a cancellation, does not reach the nodes behind it. A sum of n
+    products is allowed 4 sqrt(n) roundings: what random ones add up to, not the worst case.
+    """
+    known = {
+        v.node: references[n].reshape(-1)
+        for n in references
+        if isinstance(v := converted.values[n], Live) and references[n].size == v.size
+    }
+    given: list[np.ndarray] = []
+    spread: list[np.ndarray] = []
+    ours: list[np.ndarray] = []
+    margins: list[np.ndarray] = []
+    for position, node in enumerate(converted.graph.nodes):
+        if isinstance(node, Input):
+            value, margin = inputs[node.name].reshape(-1), np.zeros(inputs[node.name].size)
+        elif isinstance(node, Elementwise):
+            value = node.activation.value(given[node.input])
+            low, high = node.activation.slopes(np.array(-np.inf), np.array(np.inf))
+            margin = max(abs(float(low)), abs(float(high))) * spread[node.input] + 4 * unit * np.abs(value)
+        else:
+            value, size, margin = node.bias.value, np.abs(node.bias.value), np.zeros(node.bias.shape)
+            for source, operator in zip(node.inputs, node.operators, strict=True):
+                value = value + operator.matvec(given[source])
+                size = size + np.sqrt(operator.fan_in + 2) * magnitude_up(operator, np.abs(given[source]))
+                margin = margin + magnitude_up(operator, spread[source])
+            margin = margin + 4 * unit * size
+        ours.append(value)
+        margins.append(margin)
+        given.append(known.get(position, value))
+        spread.append(np.zeros_like(margin) if position in known else margin)
+    return ours, margins
+
+
+def _points(converted: Converted) -> list[dict[str, np.ndarray]]:
+    random = np.random.default_rng(0)
+
+    def draw(scale: float, shift: float) -> dict[str, np.ndarray]:
+        return {
+            info.name: np.asarray(shift + scale * random.standard_normal(info.shape), dtype=np.float32)
+            for info in converted.inputs
+        }
+
+    return [draw(0.0, 0.0), draw(0.0, 1.0), draw(1.0, 0.0), draw(0.3, 0.5), draw(10.0, 0.0), draw(100.0, 0.0)]
+
+
+def _difference(ours: np.ndarray, theirs: np.ndarray, margin: Any, tolerance: float) -> tuple[float, bool]:
+    """The largest difference relative to the largest entry, and whether it is permitted."""
+    if ours.shape != theirs.shape:
+        return float("inf"), False
+    size = float(np.max(np.abs(ours), initial=0.0))
+    difference = np.abs(ours - theirs)
+    largest = float(np.max(difference, initial=0.0))
+    permitted = bool(np.all(difference <= tolerance * size + margin))  # false where NaN
+    return (largest / size if size else float(largest > 0)), permitted
+
+
+def _numpy_type(onnx_type: str) -> type:
+    return {"tensor(double)": np.float64, "tensor(float16)": np.float16}.get(onnx_type, np.float32)
