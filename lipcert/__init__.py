@@ -1,0 +1,34 @@
+"""Certified Lipschitz constants of neural networks: load, bound, check.
+
+>>> import lipcert
+>>> report = lipcert.bound("models/digits_relu.onnx", norm="inf")
+>>> report.status
+'certified'
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lipcert.api import bound, check, load
+    from lipcert.report import Report
+
+__all__ = ["Report", "bound", "check", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy: importing a submodule (the trusted kernel above all) must not load what the API needs.
+    if name == "Report":
+        from lipcert.report import Report
+
+        return Report
+    if name in __all__:
+        from lipcert import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'lipcert' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,160 @@
+"""The Python API: what `help(lipcert)` shows."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lipcert.errors import UsageError
+from lipcert.frontend import Model, load_file, load_proto
+from lipcert.problem import (
+    AllOutputs,
+    Ball,
+    Everywhere,
+    Margin,
+    OutputChoice,
+    Query,
+    Region,
+    SomeOutputs,
+    parse_norm,
+    pose,
+)
+from lipcert.report import CheckResult, Report, check_report, parse_report
+
+if TYPE_CHECKING:
+    import onnx
+    import torch
+
+    from lipcert.planning import Outcome
+
+
+def load(model: str | Path | onnx.ModelProto | torch.nn.Module | Model, *, example: Any = None) -> Model:
+    """Import a network: an ONNX file, an onnx.ModelProto, or a torch module (through its own ONNX export).
+
+    `example` is an input tensor (or a tuple of them) for a torch module. The import is compared with onnxruntime.
+    Raises ModelError where the model cannot be read or differs, UnsupportedModelError where it is not understood.
+
+        >>> model = lipcert.load("models/digits_relu.onnx")
+        >>> model.inputs[0].shape, model.parameters
+        ((1, 64), 6570)
+    """
+    if isinstance(model, Model):
+        return model
+    if isinstance(model, str | Path):
+        return load_file(model)
+    import onnx
+
+    if isinstance(model, onnx.ModelProto):
+        return load_proto(model)
+    if hasattr(model, "forward"):
+        from lipcert.frontend.torch_export import export
+
+        return load_proto(export(model, example))
+    raise UsageError(f"cannot load a {type(model).__name__}", hint="give a path, an onnx.ModelProto or a torch module")
+
+
+def bound(
+    model: str | Path | onnx.ModelProto | torch.nn.Module | Model,
+    *,
+    example: Any = None,
+    norm: Any = 2,
+    norm_in: Any = None,
+    norm_out: Any = None,
+    center: Any = None,
+    eps: float | None = None,
+    ball: Any = None,
+    region: Region | None = None,
+    outputs: int | list[int] | OutputChoice | None = None,
+    inputs: list[str] | None = None,
+    output: str = "",
+    method: str = "auto",
+    timeout: float | None = None,
+    gap: float | None = None,
+    device: str = "auto",
+    on_step: Callable[[str, Outcome], None] = lambda what, outcome: None,
+) -> Report:
+    """Certify how much the outputs can change per change of the inputs, in the norms 1, 2 or inf.
+
+    Everywhere, or over a `region`: a ball of radius `eps` around `center` (in the norm `ball`, by default norm_in; in
+    the model's input units), or a lipcert.problem Box. `outputs` picks output entries, or a Margin(i, j). Stops after
+    `timeout` seconds (default 60), or when upper / lower is at most `gap`; the best verified bound is reported.
+
+        >>> report = lipcert.bound("models/digits_relu.onnx", norm=2, center=np.zeros(64), eps=0.01)
+        >>> report.status, report.lower <= report.upper
+        ('certified', True)
+    """
+    from lipcert.planning import solve
+    from lipcert.report.report import build_report
+
+    loaded = load(model, example=example)
+    query = Query(
+        norm_in=parse_norm(norm, "norm") if norm_in is None else parse_norm(norm_in, "norm_in"),
+        norm_out=parse_norm(norm, "norm") if norm_out is None else parse_norm(norm_out, "norm_out"),
+        region=Everywhere(),
+        outputs=_outputs(outputs),
+        inputs=tuple(inputs or ()),
+        output=output,
+    )
+    query = Query(**{**vars(query), "region": _region(region, center, eps, ball, query)})
+    problem = pose(loaded.graph, query)
+    outcome = solve(problem, method=method, timeout=timeout, gap=gap, device=device, on_step=on_step)
+    return build_report(loaded, query, outcome)
+
+
+def check(
+    report: Report | str | Path,
+    model: str | Path | onnx.ModelProto | Model,
+    *,
+    strict: bool = False,
+) -> CheckResult:
+    """Prove a report's bounds again, from its evidence and the model; raises CertificateError saying what fails.
+
+    `strict` proves in ball arithmetic (Arb) instead of float64 with error terms.
+
+        >>> report = lipcert.bound("models/digits_relu.onnx")
+        >>> lipcert.check(report, "models/digits_relu.onnx").upper <= report.upper
+        True
+    """
+    if not isinstance(report, Report):
+        report = read_report(report)
+    return check_report(report, load(model), strict=strict)
+
+
+def read_report(path: str | Path) -> Report:
+    """Read a report written with `lipcert bound --json`; "-" reads standard input."""
+    try:
+        text = sys.stdin.read() if str(path) == "-" else Path(path).read_text(encoding="utf-8")
+        return parse_report(text, str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"{path}: {reason}", hint="name a report that `lipcert bound --json` wrote") from None
+
+
+def _region(region: Region | None, center: Any, eps: float | None, ball: Any, query: Query) -> Region:
+    if region is not None:
+        if center is not None or eps is not None:
+            raise UsageError("region and center/eps are given both", hint="give one of them")
+        return region
+    if (center is None) != (eps is None):
+        raise UsageError("a ball needs both center and eps")
+    if center is None or eps is None:
+        return Everywhere()
+    if hasattr(center, "detach"):
+        center = center.detach().cpu().numpy()
+    norm = query.norm_in if ball is None else parse_norm(ball, "ball")
+    return Ball(np.asarray(center, dtype=np.float64).reshape(-1), float(eps), norm)
+
+
+def _outputs(outputs: int | list[int] | tuple[int, ...] | OutputChoice | None) -> OutputChoice:
+    if outputs is None:
+        return AllOutputs()
+    if isinstance(outputs, AllOutputs | SomeOutputs | Margin):
+        return outputs
+    indices = (outputs,) if isinstance(outputs, int) else tuple(outputs)
+    if not indices:
+        raise UsageError("outputs: none are chosen", hint="leave it out for all outputs")
+    return SomeOutputs(indices)

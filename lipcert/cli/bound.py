@@ -1,0 +1,152 @@
+"""`lipcert bound`: a certified Lipschitz constant, a witness beside it, and the report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from lipcert.frontend import Model
+    from lipcert.problem import OutputChoice, Region
+    from lipcert.report import Report
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("model")
+@click.option("--norm", default="2", show_default=True, metavar="P", help="Norm of inputs and outputs: 1, 2 or inf.")
+@click.option("--norm-in", metavar="P", help="Norm of inputs, where it differs.")
+@click.option("--norm-out", metavar="P", help="Norm of outputs, where it differs.")
+@click.option("--center", metavar="X", help="Ball around X: an npy, npz or csv file, or numbers (0 fills them all).")
+@click.option("--eps", type=float, metavar="R", help="Radius of the ball, in the model's input units.")
+@click.option("--ball", metavar="P", help="Norm of the ball: 1, 2 or inf (default: the norm of inputs).")
+@click.option("--row", type=int, help="Row of the file that --center names, from 0.")
+@click.option("--skip-columns", type=click.IntRange(min=0), default=0, help="Leading numbers of the row to skip.")
+@click.option("--scale", type=float, default=1.0, help="Divide the center by this, e.g. 255.")
+@click.option("--layout", type=click.Choice(["chw", "hwc"]), default="chw", help="How the file stores an image.")
+@click.option("--box", metavar="LO,HI", help="A box: two numbers for all inputs, or two files.")
+@click.option("--spec", metavar="FILE", help="The input box of a VNN-LIB file.")
+@click.option("--outputs", metavar="I,J,..", help="Only these outputs, from 0.")
+@click.option("--margin", metavar="I,J", help="Output I minus output J.")
+@click.option("--input", "inputs", multiple=True, metavar="NAME", help="Vary only this input (repeatable).")
+@click.option("--output", default="", metavar="NAME", help="Which output, where the model has several.")
+@click.option("--method", default="auto", show_default=True, help="auto, or one backend: product.")
+@click.option("--timeout", type=click.FloatRange(min=0), metavar="S", help="Seconds to spend at most  [default: 60]")
+@click.option("--gap", type=click.FloatRange(min=1), metavar="G", help="Stop once upper / lower is at most G.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda: where to search.")
+@click.option("--max", "limit", type=float, metavar="L", help="Exit with status 1 if the bound is above L.")
+@click.option("--json", "json_path", metavar="FILE", help="Write the report with its certificate (- for stdout).")
+@click.option("--quiet", "-q", is_flag=True, help="Print the certified number only.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def bound(model: str, json_path: str | None, limit: float | None, quiet: bool, debug: bool, **options: Any) -> int:
+    """Certify how much the outputs of MODEL (an ONNX file) can change per change of its inputs."""
+    import math
+
+    from lipcert import api
+    from lipcert.cli.progress import progress
+    from lipcert.errors import UsageError
+    from lipcert.report.terminal import print_bound
+    from lipcert.report.writing import check_writable, write_json
+
+    if limit is not None and not (math.isfinite(limit) and limit >= 0):
+        raise UsageError(f"--max: {limit} is not a limit", hint="use a finite number >= 0")
+    norm_in, norm_out = _norms(options)
+    if json_path is not None:
+        check_writable(json_path)
+    to_stdout = json_path == "-"
+    with progress("import", enabled=not quiet) as say:
+        loaded = api.load(model)
+        report = api.bound(
+            loaded,
+            norm_in=norm_in,
+            norm_out=norm_out,
+            region=_region(loaded, options),
+            outputs=_outputs(options),
+            inputs=list(options["inputs"]),
+            output=options["output"],
+            method=options["method"],
+            timeout=options["timeout"],
+            gap=options["gap"],
+            device=options["device"],
+            on_step=lambda what, outcome: say(what, outcome.upper),
+        )
+    if not to_stdout:
+        print_bound(report, limit, json_path, quiet)
+    if json_path is not None:
+        write_json(report, json_path)
+    return exit_status(report, limit)
+
+
+def exit_status(report: Report, limit: float | None) -> int:
+    """0 certified within the limit, 1 above it, 4 inconclusive (which never passes)."""
+    if report.upper is None:
+        return 4
+    return 1 if limit is not None and report.upper > limit else 0
+
+
+def _norms(options: dict[str, Any]) -> tuple[float, float]:
+    from lipcert.problem import parse_norm
+
+    both = parse_norm(options["norm"], "--norm")
+    norm_in = both if options["norm_in"] is None else parse_norm(options["norm_in"], "--norm-in")
+    norm_out = both if options["norm_out"] is None else parse_norm(options["norm_out"], "--norm-out")
+    return norm_in, norm_out
+
+
+def _region(model: Model, options: dict[str, Any]) -> Region:
+    from lipcert.errors import UsageError
+    from lipcert.problem import Everywhere, parse_norm
+    from lipcert.problem.reading import read_ball, read_box, read_vnnlib
+
+    given = [name for name in ("center", "box", "spec") if options[name] is not None]
+    if len(given) > 1:
+        raise UsageError(f"--{given[0]} and --{given[1]} both give a region", hint="use one of them")
+    if (options["eps"] is None) != (options["center"] is None):
+        raise UsageError("a ball needs both --center and --eps")
+    if options["center"] is None:
+        for name, default in (("row", None), ("skip_columns", 0), ("scale", 1.0), ("layout", "chw")):
+            if options[name] != default:
+                raise UsageError(f"--{name.replace('_', '-')} describes the file of --center, which is not given")
+    shape = _input_shape(model, options["inputs"])
+    if options["center"] is not None:
+        return read_ball(
+            options["center"],
+            options["eps"],
+            parse_norm(options["ball"] or options["norm_in"] or options["norm"], "--ball"),
+            shape,
+            row=options["row"],
+            skip_columns=options["skip_columns"],
+            scale=options["scale"],
+            layout=options["layout"],
+        )
+    if options["ball"] is not None:
+        raise UsageError("--ball needs --center and --eps")
+    if options["box"] is not None:
+        return read_box(options["box"], shape)
+    if options["spec"] is not None:
+        size = 1
+        for d in shape:
+            size *= d
+        return read_vnnlib(options["spec"], size)
+    return Everywhere()
+
+
+def _input_shape(model: Model, names: tuple[str, ...]) -> tuple[int, ...]:
+    """The shape of the varying input; several are read as one flat vector."""
+    from lipcert.operators import size_of
+
+    chosen = [t for t in model.inputs if not names or t.name in names]
+    if len(chosen) == 1:
+        return chosen[0].shape
+    return (sum(size_of(t.shape) for t in chosen),)
+
+
+def _outputs(options: dict[str, Any]) -> OutputChoice | None:
+    from lipcert.errors import UsageError
+    from lipcert.problem import parse_margin, parse_outputs
+
+    if options["outputs"] is not None and options["margin"] is not None:
+        raise UsageError("--outputs and --margin both choose outputs", hint="use one of them")
+    if options["outputs"] is not None:
+        return parse_outputs(options["outputs"])
+    return None if options["margin"] is None else parse_margin(options["margin"])

@@ -1,0 +1,25 @@
+"""`lipcert inspect`: what the import made of a model."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("model", required=False)
+@click.option("--ops", is_flag=True, help="List the ONNX ops that lipcert reads, with their opset versions.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def inspect(model: str | None, ops: bool, debug: bool) -> int:
+    """Show the inputs, outputs and nodes of MODEL as lipcert sees them, and how the import was checked."""
+    from lipcert.errors import UsageError
+    from lipcert.report.inspection import print_model, print_ops
+
+    if ops:
+        print_ops()
+        return 0
+    if model is None:
+        raise UsageError("inspect needs a model", hint="lipcert inspect model.onnx")
+    from lipcert import api
+
+    print_model(api.load(model))
+    return 0

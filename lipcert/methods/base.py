@@ -1,0 +1,38 @@
+"""What a backend offers to the planner."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from lipcert.certificate import Claim
+from lipcert.problem import Problem
+
+
+class OutOfTime(Exception):
+    """Raised by a method that stops for lack of time; what it claimed before stands."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The time left to a method."""
+
+    deadline: float = float("inf")
+    """A time.monotonic() instant."""
+
+    def remaining(self) -> float:
+        return self.deadline - time.monotonic()
+
+
+class Method(Protocol):
+    """A backend: untrusted, anytime."""
+
+    name: str
+
+    def accepts(self, problem: Problem) -> str | None:
+        """None if it can take the problem, else one clause that says why not."""
+
+    def claims(self, problem: Problem, progress: Progress) -> Iterator[Claim]:
+        """Claims, the cheap ones first; returns when it can do no better, raises OutOfTime when time is short."""

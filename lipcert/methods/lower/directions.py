@@ -1,0 +1,103 @@
+"""The steepest direction of a Jacobian between l_p and l_q: a nonlinear power iteration (Boyd 1974)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lipcert.graph import Affine, Elementwise, Graph
+from lipcert.methods.base import Progress
+from lipcert.problem import Norm, Problem
+
+
+class Jacobian:
+    """The float64 Jacobian of y in x at a batch of points, as products; one side is taken at kinks."""
+
+    def __init__(self, problem: Problem, points: np.ndarray) -> None:
+        self.problem = problem
+        graph = problem.graph
+        inputs = {
+            name: points if i == problem.x else np.zeros((len(points), graph.size(i)))
+            for name, i in graph.inputs.items()
+        }
+        self._slopes = _slopes(graph, inputs)
+
+    def forward(self, d: np.ndarray) -> np.ndarray:
+        """J d for each point: (batch, size_in) -> (batch, size_out)."""
+        moved: dict[int, np.ndarray] = {self.problem.x: d}
+        for i, node in enumerate(self.problem.graph.nodes):
+            if isinstance(node, Affine):
+                parts = [op.matvec(moved[s]) for s, op in zip(node.inputs, node.operators, strict=True) if s in moved]
+                if parts:
+                    moved[i] = sum(parts[1:], parts[0])
+            elif isinstance(node, Elementwise) and node.input in moved:
+                moved[i] = self._slopes[i] * moved[node.input]
+        return moved.get(self.problem.y, np.zeros((len(d), self.problem.size_out)))
+
+    def backward(self, g: np.ndarray) -> np.ndarray:
+        """J' g for each point: (batch, size_out) -> (batch, size_in)."""
+        pull: dict[int, np.ndarray] = {self.problem.y: g}
+        for i in reversed(range(len(self.problem.graph.nodes))):
+            if i not in pull:
+                continue
+            node = self.problem.graph.nodes[i]
+            if isinstance(node, Affine):
+                for source, op in zip(node.inputs, node.operators, strict=True):
+                    part = op.rmatvec(pull[i])
+                    pull[source] = pull[source] + part if source in pull else part
+            elif isinstance(node, Elementwise):
+                part = self._slopes[i] * pull[i]
+                pull[node.input] = pull[node.input] + part if node.input in pull else part
+        return pull.get(self.problem.x, np.zeros((len(g), self.problem.size_in)))
+
+
+def steepest_directions(
+    jacobian: Jacobian, starts: np.ndarray, p: Norm, q: Norm, iterations: int, stop: Progress
+) -> tuple[np.ndarray, np.ndarray]:
+    """Directions d, |d|_p = 1, and |J d|_q for each point, improved from `starts` by power iteration."""
+    d = attaining(starts, p)
+    best, best_gain = d, np.zeros(len(d))
+    for _ in range(iterations):
+        image = jacobian.forward(d)
+        gain = np.linalg.norm(image, ord=q, axis=-1)
+        better = gain > best_gain
+        best, best_gain = np.where(better[:, None], d, best), np.where(better, gain, best_gain)
+        if stop.remaining() < 0:
+            break
+        d = attaining(jacobian.backward(dual_vector(image, q)), p)
+    return best, best_gain
+
+
+def dual_vector(y: np.ndarray, q: Norm) -> np.ndarray:
+    """g of dual norm 1 with g'y = |y|_q, for each row."""
+    if q == 1:
+        return np.where(y >= 0, 1.0, -1.0)
+    if q == 2:
+        return y / np.maximum(np.linalg.norm(y, axis=-1, keepdims=True), 1e-300)
+    return _largest_only(y)
+
+
+def attaining(g: np.ndarray, p: Norm) -> np.ndarray:
+    """d with |d|_p = 1 that maximises g'd, for each row."""
+    if p == 1:
+        return _largest_only(g)
+    if p == 2:
+        return g / np.maximum(np.linalg.norm(g, axis=-1, keepdims=True), 1e-300)
+    return np.where(g >= 0, 1.0, -1.0)
+
+
+def _largest_only(v: np.ndarray) -> np.ndarray:
+    best = np.argmax(np.abs(v), axis=-1)[..., None]
+    unit = np.zeros_like(v)
+    np.put_along_axis(unit, best, np.where(np.take_along_axis(v, best, axis=-1) >= 0, 1.0, -1.0), axis=-1)
+    return unit
+
+
+def _slopes(graph: Graph, inputs: dict[str, np.ndarray]) -> dict[int, np.ndarray]:
+    from lipcert.graph import evaluate
+
+    values = evaluate(graph, inputs)
+    return {
+        i: node.activation.derivative(values[node.input])
+        for i, node in enumerate(graph.nodes)
+        if isinstance(node, Elementwise)
+    }

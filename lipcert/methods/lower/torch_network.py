@@ -1,0 +1,64 @@
+"""A posed problem as a batched torch function of x."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lipcert.errors import UsageError
+from lipcert.graph import Affine, Elementwise
+from lipcert.operators.torch_view import realise
+from lipcert.problem import Problem
+
+if TYPE_CHECKING:
+    import torch
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is the first GPU, or the CPU where there is none."""
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"--device: {name!r} is not available here: {error}", hint="use auto, cpu or cuda") from None
+    return device
+
+
+class TorchNetwork:
+    """y as a function of a batch of x; free inputs are zero."""
+
+    def __init__(self, problem: Problem, device: torch.device, dtype: torch.dtype) -> None:
+        import torch
+
+        self.problem, self.device, self.dtype = problem, device, dtype
+        graph = problem.graph
+        self._maps = {
+            i: [realise(op, device, dtype) for op in node.operators]
+            for i, node in enumerate(graph.nodes)
+            if isinstance(node, Affine)
+        }
+        self._biases = {
+            i: torch.tensor(node.bias.value, dtype=dtype, device=device)
+            for i, node in enumerate(graph.nodes)
+            if isinstance(node, Affine)
+        }
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Shape (batch, size_in) -> (batch, size_out)."""
+        values: list[torch.Tensor] = []
+        for i, node in enumerate(self.problem.graph.nodes):
+            if isinstance(node, Affine):
+                total = self._biases[i].expand(len(x), -1)
+                for source, apply in zip(node.inputs, self._maps[i], strict=True):
+                    total = total + apply(values[source])
+                values.append(total)
+            elif isinstance(node, Elementwise):
+                values.append(node.activation.torch(values[node.input]))
+            elif i == self.problem.x:
+                values.append(x)
+            else:
+                values.append(x.new_zeros(len(x), self.problem.graph.size(i)))
+        return values[self.problem.y]

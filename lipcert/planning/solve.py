@@ -1,0 +1,142 @@
+"""The anytime loop: claims from methods, each verified before it counts, and a witness beside the best one."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+
+from lipcert.certificate import Claim, verify, verify_witness
+from lipcert.errors import NotProvedError, UsageError
+from lipcert.methods import Method, OutOfTime, Progress
+from lipcert.methods.product import ProductMethod
+from lipcert.planning.outcome import Attempt, Outcome
+from lipcert.problem import Problem
+
+METHODS: dict[str, Callable[[], Method]] = {"product": ProductMethod}
+"""Every backend by name, cheapest first: the order in which `auto` tries them."""
+
+DEFAULT_TIMEOUT = 60.0
+
+LOWER_BOUND_AFTER = 1.0
+"""Seconds of claims before the search for a lower bound begins."""
+
+LOWER_SLACK = 1 - 2.0**-33
+"""Room in attained values for a checker whose sums run in another order."""
+
+
+def solve(
+    problem: Problem,
+    *,
+    method: str = "auto",
+    timeout: float | None = None,
+    gap: float | None = None,
+    device: str = "auto",
+    lower: bool = True,
+    on_step: Callable[[str, Outcome], None] = lambda what, outcome: None,
+) -> Outcome:
+    """Bound the problem from above and below until the methods are done, the gap is reached or time is up.
+
+    `gap` stops early once upper / lower is at most this. A KeyboardInterrupt ends the run with what is verified so far.
+    """
+    if timeout is not None and not timeout >= 0:
+        raise UsageError(f"--timeout: {timeout} is not a number of seconds", hint="use 0 or more")
+    if gap is not None and not gap >= 1:
+        raise UsageError(f"--gap: {gap} is not a ratio of bounds", hint="use 1 or more")
+    outcome = Outcome()
+    started = time.monotonic()
+    progress = Progress(started + (DEFAULT_TIMEOUT if timeout is None else timeout))
+    try:
+        _run(problem, _chosen(method), outcome, progress, gap, device, lower, on_step)
+    except KeyboardInterrupt:
+        outcome.interrupted = True
+    outcome.timed_out = outcome.timed_out or progress.remaining() < 0
+    outcome.seconds = time.monotonic() - started
+    return outcome
+
+
+def _chosen(method: str) -> list[Method]:
+    if method == "auto":
+        return [make() for make in METHODS.values()]
+    if method not in METHODS:
+        raise UsageError(f"--method: there is no method {method!r}", hint=f"use auto, {', '.join(METHODS)}")
+    return [METHODS[method]()]
+
+
+def _run(
+    problem: Problem,
+    methods: list[Method],
+    outcome: Outcome,
+    progress: Progress,
+    gap: float | None,
+    device: str,
+    lower: bool,
+    on_step: Callable[[str, Outcome], None],
+) -> None:
+    searched = not lower
+    began = time.monotonic()
+    for name, claim, seconds in _claims(problem, methods, outcome, progress):
+        on_step(name, outcome)
+        _consider(problem, name, claim, seconds, outcome)
+        # The search loads torch: it waits for the claims that take less time than that, unless --gap needs it.
+        if not searched and (gap is not None or time.monotonic() - began > LOWER_BOUND_AFTER):
+            _search_lower(problem, outcome, progress, device, on_step)
+            searched = True
+        if progress.remaining() < 0 or (gap is not None and outcome.gap is not None and outcome.gap <= gap):
+            break
+    if not searched:
+        _search_lower(problem, outcome, progress, device, on_step)
+
+
+def _claims(
+    problem: Problem, methods: list[Method], outcome: Outcome, progress: Progress
+) -> Iterator[tuple[str, Claim, float]]:
+    for method in methods:
+        reason = method.accepts(problem)
+        if reason is not None:
+            outcome.attempts.append(Attempt(method.name, "skipped", None, 0.0, reason))
+            continue
+        claims = iter(method.claims(problem, progress))
+        while True:
+            began = time.monotonic()
+            try:
+                claim = next(claims, None)
+            except OutOfTime:
+                outcome.timed_out = True
+                seconds = time.monotonic() - began
+                outcome.attempts.append(Attempt(method.name, "skipped", None, seconds, "no time left to go on"))
+                break
+            if claim is None:
+                break
+            yield method.name, claim, time.monotonic() - began
+
+
+def _consider(problem: Problem, name: str, claim: Claim, seconds: float, outcome: Outcome) -> None:
+    """Verify a claim that would improve on the best one, and keep it if it holds."""
+    if not math.isfinite(claim.value):
+        outcome.attempts.append(Attempt(name, "refused", None, seconds, "the bound overflows"))
+        return
+    if outcome.upper is not None and claim.value >= outcome.upper:
+        outcome.attempts.append(Attempt(name, "skipped", claim.value, seconds, "no better than the best verified"))
+        return
+    began = time.monotonic()
+    try:
+        verify(problem, claim)
+    except NotProvedError as refusal:
+        outcome.attempts.append(Attempt(name, "refused", claim.value, seconds, refusal.message))
+        return
+    seconds += time.monotonic() - began
+    outcome.attempts.append(Attempt(name, "certified", claim.value, seconds))
+    outcome.claim, outcome.method = claim, name
+
+
+def _search_lower(
+    problem: Problem, outcome: Outcome, progress: Progress, device: str, on_step: Callable[[str, Outcome], None]
+) -> None:
+    from lipcert.methods.lower import find_witness
+
+    on_step("lower bound", outcome)
+    for witness in find_witness(problem, progress, device)[:3]:
+        attained = verify_witness(problem, witness)
+        if attained > outcome.lower:
+            outcome.witness, outcome.lower = witness, attained * LOWER_SLACK

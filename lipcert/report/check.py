@@ -1,0 +1,97 @@
+"""Re-verifying a report: the model is imported again, and everything it claims is proven from the evidence.
+
+Imports the trusted kernel and the frontend only; no method, no torch and no solver is loaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lipcert.certificate import verify, verify_witness
+from lipcert.certificate.arithmetic import Arithmetic
+from lipcert.certificate.encoding import decode_claim, decode_query, decode_witness
+from lipcert.errors import CertificateError, NotProvedError, UsageError
+from lipcert.frontend import Model
+from lipcert.problem import Problem, Query, pose
+from lipcert.report.report import Report
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What a check proved: the report's bounds hold, since upper <= its upper and lower >= its lower."""
+
+    upper: float
+    lower: float
+    query: Query
+    arithmetic: str
+
+
+def check_report(report: Report, model: Model, *, strict: bool = False) -> CheckResult:
+    """Prove the report's bounds for this model again, or raise CertificateError saying what fails.
+
+    `strict` proves in ball arithmetic (Arb) instead of float64 with error terms.
+    """
+    _check_identity(report, model)
+    status = report.data["result"].get("status")
+    if status != "certified" or report.upper is None:
+        raise CertificateError(
+            f"the report is {status}: it claims no certified bound", hint="run `lipcert bound` again"
+        )
+    try:
+        query = decode_query(report.data["query"])
+        problem = pose(model.graph, query)
+    except UsageError as error:
+        raise CertificateError(f"the query does not fit the model: {error.message}") from None
+    by = _arithmetic(strict)
+    upper = _check_upper(report, problem, by)
+    lower = _check_lower(report, problem, by)
+    _check_gap(report)
+    return CheckResult(upper, lower, query, by.name)
+
+
+def _arithmetic(strict: bool) -> Arithmetic:
+    if not strict:
+        return Arithmetic()
+    from lipcert.certificate.balls import BallArithmetic
+
+    return BallArithmetic()
+
+
+def _check_identity(report: Report, model: Model) -> None:
+    described = report.data["model"]
+    if described.get("sha256") != model.sha256:
+        raise CertificateError(
+            f"the report is about another model: sha256 {described.get('sha256')}, {model.path} has {model.sha256}",
+            hint="give the file that the report was made from",
+        )
+    if described.get("external_data", {}) != model.external_data:
+        raise CertificateError("the model's external data differ from those that the report was made from")
+
+
+def _check_upper(report: Report, problem: Problem, by: Arithmetic) -> float:
+    claim = decode_claim(report.data.get("certificate"))
+    proven = verify(problem, claim, by)
+    if not (report.upper is not None and proven <= report.upper):
+        raise NotProvedError(f"the evidence proves {proven:.17g}, which is above result.upper = {report.upper}")
+    return proven
+
+
+def _check_lower(report: Report, problem: Problem, by: Arithmetic) -> float:
+    if report.lower == 0:
+        return 0.0
+    if report.data["result"].get("witness") is None:
+        raise CertificateError("result.lower has no witness")
+    attained = verify_witness(problem, decode_witness(report.data["result"]["witness"]), by)
+    if not attained >= report.lower:
+        raise NotProvedError(f"the witness attains {attained:.17g}, below result.lower = {report.lower:.17g}")
+    return attained
+
+
+def _check_gap(report: Report) -> None:
+    gap, upper, lower = report.gap, report.upper, report.lower
+    expected = upper / lower if upper is not None and lower > 0 else None
+    same = gap == expected or (
+        isinstance(gap, float) and expected is not None and abs(gap - expected) <= 1e-9 * expected
+    )
+    if not same:
+        raise CertificateError(f"result.gap is {gap}, but upper / lower is {expected}")

@@ -1,0 +1,75 @@
+"""What `lipcert inspect` shows."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from lipcert.frontend import Model
+from lipcert.frontend.registry import supported_ops
+from lipcert.graph import Affine, Elementwise, Node
+from lipcert.report.terminal import plain, show
+
+
+def print_model(model: Model) -> None:
+    """Header, then one line a node."""
+    show(_header(model))
+    show(_nodes(model))
+
+
+def print_ops() -> None:
+    """The supported ops and the versions of their definitions that are read."""
+    for op_type, versions in supported_ops().items():
+        print(f"{op_type:<22} {', '.join(map(str, versions))}")
+
+
+def _header(model: Model) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    table.add_row("model", plain(model.path))
+    table.add_row("sha256", model.sha256)
+    for location, digest in model.external_data.items():
+        table.add_row("data", plain(f"{location}  {digest}"))
+    table.add_row(
+        "made by", plain(f"{model.producer or 'unknown'}, opset {model.opset}, {model.node_count} ONNX nodes")
+    )
+    table.add_row("inputs", plain(", ".join(f"{t.name} {list(t.shape)}" for t in model.inputs)))
+    table.add_row("outputs", plain(", ".join(f"{t.name} {list(t.shape)}" for t in model.outputs)))
+    table.add_row("parameters", f"{model.parameters:,}")
+    if model.folded:
+        table.add_row("folded", plain(f"{len(model.folded)} tensors computed from weights: {', '.join(model.folded)}"))
+    for note in model.notes:
+        table.add_row("note", plain(note))
+    if model.check is not None:
+        check = model.check
+        table.add_row(
+            "import check",
+            f"{check.tensors} tensors at {check.points} points agree with onnxruntime: worst relative difference "
+            f"{check.worst:.1e} (tolerance {check.tolerance:.0e})",
+        )
+    return table
+
+
+def _nodes(model: Model) -> Table:
+    table = Table(box=None, header_style="dim")
+    for column in ("#", "kind", "reads", "shape", "what", "ONNX node"):
+        table.add_column(column)
+    for i, node in enumerate(model.graph.nodes):
+        reads = " ".join(map(str, node.inputs))
+        table.add_row(str(i), type(node).__name__, reads, _shape(node), plain(_what(node)), plain(node.origin))
+    for output in model.graph.outputs:
+        table.add_row("", "Output", str(output.node), "", "", plain(output.name))
+    return table
+
+
+def _shape(node: Node) -> str:
+    return "x".join(map(str, node.shape)) or "scalar"
+
+
+def _what(node: Node) -> str:
+    if isinstance(node, Elementwise):
+        return node.activation.describe()
+    if isinstance(node, Affine):
+        parts = " + ".join(op.describe() for op in node.operators)
+        return f"{parts} + bias" if node.bias.value.any() else parts
+    return "free"

@@ -1,0 +1,159 @@
+"""The report of a run, `lipcert/report/1`: what CI tools read, and what `lipcert check` re-verifies."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from lipcert.certificate.encoding import encode, encode_query
+from lipcert.errors import CertificateError
+
+if TYPE_CHECKING:
+    from lipcert.frontend import Model
+    from lipcert.planning import Outcome
+    from lipcert.problem import Query
+
+SCHEMA = "lipcert/report/1"
+
+
+@dataclass(frozen=True)
+class Report:
+    """A finished run. `data` is the JSON document; the properties are its headline."""
+
+    data: dict[str, Any]
+
+    @property
+    def status(self) -> str:
+        """certified, conditional, inconclusive or refused."""
+        return self.data["result"].get("status", "refused")
+
+    @property
+    def upper(self) -> float | None:
+        """The certified Lipschitz constant, rounded up; None where there is none."""
+        return self.data["result"].get("upper")
+
+    @property
+    def lower(self) -> float:
+        """A value attained at the witness, rounded down; 0.0 where none was found."""
+        return self.data["result"].get("lower", 0.0)
+
+    @property
+    def gap(self) -> float | None:
+        """upper / lower, None where lower is 0."""
+        return self.data["result"].get("gap")
+
+    @property
+    def method(self) -> str | None:
+        return self.data["result"].get("method")
+
+    def to_json(self, indent: int | None = 2) -> str:
+        return json.dumps(self.data, indent=indent, allow_nan=False)
+
+    def __repr__(self) -> str:
+        return f"Report(status={self.status!r}, upper={self.upper}, lower={self.lower}, method={self.method!r})"
+
+
+def build_report(model: Model, query: Query, outcome: Outcome) -> Report:
+    """Put a run into the words of the schema."""
+    return Report(
+        {
+            "schema": SCHEMA,
+            "tool": {"name": "lipcert", "version": version("lipcert")},
+            "model": describe_model(model),
+            "query": encode_query(query),
+            "result": _result(outcome),
+            "attempts": [
+                {
+                    "method": a.method,
+                    "status": a.status,
+                    "upper": a.upper,
+                    "seconds": round(a.seconds, 6),
+                    "reason": a.reason or None,
+                }
+                for a in outcome.attempts
+            ],
+            "certificate": None if outcome.claim is None else encode(outcome.claim),
+            "environment": _environment(),
+        }
+    )
+
+
+def describe_model(model: Model) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "path": model.path,
+        "sha256": model.sha256,
+        "external_data": model.external_data,
+        "inputs": [{"name": t.name, "shape": list(t.shape)} for t in model.inputs],
+        "outputs": [{"name": t.name, "shape": list(t.shape)} for t in model.outputs],
+        "parameters": model.parameters,
+        "nodes": model.node_count,
+        "opset": model.opset,
+        "notes": list(model.notes),
+    }
+    if model.check is not None:
+        described["import_check"] = {
+            "worst": model.check.worst,
+            "tolerance": model.check.tolerance,
+            "tensors": model.check.tensors,
+            "points": model.check.points,
+        }
+    return described
+
+
+def _result(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "status": "inconclusive" if outcome.claim is None else "certified",
+        "upper": outcome.upper,
+        "lower": outcome.lower,
+        "gap": outcome.gap,
+        "method": outcome.method,
+        "seconds": round(outcome.seconds, 6),
+        "witness": None if outcome.witness is None else encode(outcome.witness),
+        "interrupted": outcome.interrupted,
+        "timed_out": outcome.timed_out,
+        "claim": (
+            "the supremum over the region of the Clarke Jacobian's norm (everywhere: the Lipschitz constant), of the "
+            "real-valued function that the file denotes in exact arithmetic; "
+            "float32 rounding of a deployed program is not covered"
+        ),
+    }
+
+
+def _environment() -> dict[str, str]:
+    packages = ("numpy", "onnx", "onnxruntime", "torch", "python-flint")
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        **{name: version(name) for name in packages},
+    }
+
+
+def parse_report(text: str, source: str) -> Report:
+    """Read a report; CertificateError where it is not one, or lacks what a check needs."""
+    try:
+        data = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise CertificateError(
+            f"{source}: not JSON: {error}", hint="give a report that `lipcert bound --json` wrote"
+        ) from None
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        raise CertificateError(
+            f"{source}: not a {SCHEMA} report", hint="give a report that `lipcert bound --json` wrote"
+        )
+    for part in ("model", "query", "result"):
+        if not isinstance(data.get(part), dict):
+            raise CertificateError(f"{source}: {part} is missing")
+    for name in ("upper", "lower"):
+        value = data["result"].get(name)
+        number = type(value) in (int, float) and 0 <= value <= sys.float_info.max
+        if not (number or (value is None and name == "upper")):
+            raise CertificateError(f"{source}: result.{name} is not a finite number >= 0")
+    return Report(data)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")

@@ -1,0 +1,122 @@
+"""What a person reads in five seconds."""
+
+from __future__ import annotations
+
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lipcert.certificate.encoding import decode_query
+from lipcert.errors import printable
+from lipcert.problem import Query, norm_name
+from lipcert.report.check import CheckResult
+from lipcert.report.report import Report
+
+
+def print_bound(report: Report, limit: float | None, json_path: str | None, quiet: bool) -> None:
+    """The verdict of `lipcert bound`; with quiet, the number alone."""
+    if quiet:
+        print("inconclusive" if report.upper is None else repr(report.upper))
+        return
+    result, query = report.data["result"], decode_query(report.data["query"])
+    table = _grid()
+    table.add_row("model", _model_line(report.data["model"]))
+    table.add_row("query", _query_line(query))
+    table.add_row(*_verdict(report))
+    if report.lower > 0:
+        gap = f"   gap {report.gap:.4g}x" if report.gap is not None else ""
+        table.add_row("attained", f"{shown(report.lower, 8, up=False)} at a witness, proven{gap}")
+    else:
+        table.add_row("attained", "no witness with a positive slope was found")
+    table.add_row("method", _method_line(result))
+    if limit is not None and report.upper is not None:
+        table.add_row("limit", _limit_line(report, limit))
+    if json_path is not None:
+        table.add_row(
+            "report", plain(f"{json_path}   (re-verify: lipcert check {json_path} {report.data['model']['path']})")
+        )
+    show(table)
+
+
+def print_check(report: Report, result: CheckResult, report_path: str, model_path: str) -> None:
+    """The verdict of `lipcert check`."""
+    table = _grid()
+    table.add_row("report", plain(f"{report_path}, about {model_path}"))
+    table.add_row("query", _query_line(result.query))
+    upper, proven = shown(report.upper, 10, up=True), shown(result.upper, 10, up=True)
+    table.add_row(Text("verified", style="bold green"), f"upper {upper}   the evidence proves {proven}")
+    if report.lower > 0:
+        lower, attained = shown(report.lower, 10, up=False), shown(result.lower, 10, up=False)
+        table.add_row("attained", f"lower {lower}   the witness proves {attained}")
+    name = {"float64": "float64 with proven error terms", "balls": "ball arithmetic (Arb)"}[result.arithmetic]
+    table.add_row("arithmetic", name)
+    show(table)
+
+
+def _verdict(report: Report) -> tuple[Text, Text]:
+    if report.upper is None:
+        reasons = [a["reason"] for a in report.data["attempts"] if a["reason"]]
+        return Text("inconclusive", style="bold yellow"), Text(reasons[-1] if reasons else "no bound was verified")
+    return Text(report.status, style="bold green"), Text(
+        f"Lipschitz constant at most {shown(report.upper, 8, up=True)}", style="bold"
+    )
+
+
+def _limit_line(report: Report, limit: float) -> Text:
+    if report.upper is not None and report.upper <= limit:
+        return Text(f"within --max {limit!r}", style="green")
+    if report.lower > limit:
+        return Text(f"exceeds --max {limit!r}: the attained slope is above it", style="bold red")
+    return Text(f"not within --max {limit!r} (attained is below it: a tighter bound might pass)", style="bold red")
+
+
+def _model_line(model: dict[str, Any]) -> Text:
+    inputs = ", ".join(f"{t['name']} {t['shape']}" for t in model["inputs"])
+    outputs = ", ".join(f"{t['name']} {t['shape']}" for t in model["outputs"])
+    return plain(f"{model['path']}   {inputs} -> {outputs}, {model['parameters']:,} parameters")
+
+
+def _query_line(query: Query) -> Text:
+    norms = f"l{norm_name(query.norm_in)} -> l{norm_name(query.norm_out)}"
+    inputs = f", inputs {', '.join(query.inputs)} (any value of the others)" if query.inputs else ""
+    return plain(f"{norms}, {query.region.describe()}, {query.outputs.describe()}{inputs}")
+
+
+def _method_line(result: dict[str, Any]) -> str:
+    ended = "   interrupted" if result["interrupted"] else "   time is up" if result["timed_out"] else ""
+    return f"{result['method'] or 'none'}, {result['seconds']:.2f} s{ended}"
+
+
+def shown(bound: float | None, digits: int, up: bool) -> str:
+    """A bound in decimal digits, rounded in the direction in which it stays true."""
+    if bound is None:
+        return "none"
+    rounding = ROUND_CEILING if up else ROUND_FLOOR
+    return f"{Context(prec=digits, rounding=rounding).create_decimal(Decimal(bound)).normalize():g}"
+
+
+def plain(text: str) -> Text:
+    """Text from a file, without what a terminal would obey."""
+    return Text(printable(text))
+
+
+def _grid() -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    return table
+
+
+def show(table: Table) -> None:
+    """Print to stdout: fitted to a terminal; plain lines, as long as they are, when piped."""
+    console = Console(highlight=False)
+    if console.is_terminal:
+        console.print(table)
+        return
+    wide = Console(highlight=False, width=10_000)
+    with wide.capture() as captured:
+        wide.print(table)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
