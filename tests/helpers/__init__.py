@@ -1,0 +1,1 @@
+"""What tests share: random operators and graphs, exact arithmetic, references for the activations."""

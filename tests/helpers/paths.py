@@ -1,0 +1,16 @@
+"""Where things lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lipcert
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The root of the checkout."""
+
+MODELS = ROOT / "models"
+"""The sample networks."""
+
+PACKAGE = Path(lipcert.__file__).resolve().parents[1]
+"""The folder that the package under test was imported from."""

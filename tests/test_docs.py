@@ -1,0 +1,100 @@
+"""What the documentation shows is what happens: examples in docstrings, commands and code of the README."""
+
+from __future__ import annotations
+
+import doctest
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+import lipcert
+from lipcert import api
+from lipcert.cli.main import run
+from tests.helpers.paths import MODELS, ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def examples_in(module: ModuleType) -> list[doctest.DocTest]:
+    names = {"np": np, "lipcert": lipcert}
+    return [test for test in doctest.DocTestFinder().find(module, extraglobs=names) if test.examples]
+
+
+@pytest.mark.parametrize("test", [*examples_in(lipcert), *examples_in(api)], ids=lambda test: test.name)
+def test_the_examples_in_docstrings(test: doctest.DocTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    said: list[str] = []
+    outcome = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=said.append, clear_globs=False)
+    assert outcome.attempted > 0
+    assert outcome.failed == 0, "".join(said)
+
+
+def test_every_function_of_the_api_has_an_example() -> None:
+    shown = {test.name for test in examples_in(api)}
+    assert {f"lipcert.api.{name}" for name in ("load", "bound", "check")} <= shown
+
+
+def commands() -> Iterator[list[str]]:
+    """Every command of lipcert in a code block of the README, with or without a prompt."""
+    for language, block in BLOCKS:
+        if language in ("", "sh", "bash", "console", "shell"):
+            for line in block.replace("\\\n", " ").splitlines():
+                words = shlex.split(line.removeprefix("$ "), comments=True) if "lipcert " in line else []
+                if words[:1] == ["lipcert"]:
+                    yield words[1:]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the sample networks, and the files that the README takes as the reader's own."""
+    (tmp_path / "models").symlink_to(MODELS)
+    shutil.copy(MODELS / "digits_relu.onnx", tmp_path / "model.onnx")
+    inputs = "\n".join(f"(declare-const X_{i} Real) (assert (>= X_{i} 0.0)) (assert (<= X_{i} 1.0))" for i in range(64))
+    (tmp_path / "property.vnnlib").write_text(f"{inputs}\n(declare-const Y_0 Real)\n(assert (>= Y_0 0.0))\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_readme_shows_every_command() -> None:
+    assert {words[0] for words in commands()} >= {"bound", "check", "inspect"}
+    assert any("models/" in word for words in commands() for word in words)
+
+
+def test_the_commands_of_the_readme(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In order: some write what others read. Those about files that are not in the repository are left out."""
+    for words in commands():
+        missing = [word for word in words if word.startswith("../")]
+        if not missing:
+            status = run(words)
+            assert (status, capsys.readouterr().err) == (0, ""), shlex.join(words)
+
+
+def test_the_python_of_the_readme(folder: Path) -> None:
+    for language, block in BLOCKS:
+        if language == "python":
+            exec(compile(block, "README.md", "exec"), {"x": np.zeros(64), "np": np})
+
+
+def test_the_output_that_the_readme_shows(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All but the numbers, which depend on the machine."""
+    for _, block in BLOCKS:
+        first, _, shown = block.partition("\n")
+        if first.startswith("$ lipcert ") and shown.strip():
+            assert run(shlex.split(first)[2:]) == 0
+            assert _without_numbers(capsys.readouterr().out) == _without_numbers(shown)
+
+
+def _without_numbers(text: str) -> list[str]:
+    return [" ".join(re.sub(r"\d+\.\d+", "#", line).split()) for line in text.splitlines() if line.strip()]
+
+
+def test_links_of_the_readme_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), target
