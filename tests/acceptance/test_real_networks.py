@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import json
 import math
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
