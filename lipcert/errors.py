@@ -36,6 +36,8 @@ class ModelError(LipcertError):
     """A model that cannot be read, is malformed, or does not evaluate as its file says."""
 
     exit_status = 3
+    others: tuple[ModelError, ...] = ()
+    """Further problems of the same model, found in the same run."""
 
 
 class UnsupportedModelError(ModelError):

@@ -99,6 +99,16 @@ class Enclosure:
             radius = radius + self.full_radius() @ (b + other.radius)
         return Enclosure(value, inflate(radius, 2 * k + 8))
 
+    def total(self) -> Enclosure:
+        """Sum along the last axis, which is kept with one entry."""
+        n = self.value.shape[-1]
+        value = self.value.sum(axis=-1, keepdims=True)
+        radius = self.full_radius().sum(axis=-1, keepdims=True)
+        if n < 2:
+            return Enclosure(value, radius)
+        size = np.abs(self.value).sum(axis=-1, keepdims=True)
+        return Enclosure(value, inflate(radius + gamma(n) * size, 2 * n + 8))
+
     def sqrt(self) -> Enclosure:
         """Square root; ValueError where the enclosure reaches below zero."""
         if np.any(self.lower() < 0):

@@ -11,11 +11,11 @@ import math
 import numpy as np
 
 from lipcert.arithmetic.enclosure import Enclosure, hull
-from lipcert.arithmetic.rounding import mul_up
+from lipcert.arithmetic.rounding import down, mul_up, up
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.norms import row_norms
 from lipcert.errors import NotProvedError
-from lipcert.graph import Affine, Elementwise, Graph, linear_terms
+from lipcert.graph import Affine, Elementwise, Graph, Groupwise, Product, linear_terms
 from lipcert.graph.stretch import stops
 from lipcert.operators import enclosed
 from lipcert.problem import Ball, Problem, dual
@@ -37,6 +37,10 @@ def propagate(problem: Problem, by: Arithmetic) -> list[Bounds]:
                 box = _intersect(box, _around_center(graph, i, problem.x, region, centers[i], by))
         elif isinstance(node, Elementwise):
             box = node.activation.enclose(*boxes[node.input])
+        elif isinstance(node, Groupwise):
+            box = node.function.enclose(*boxes[node.input])
+        elif isinstance(node, Product):
+            box = _product(boxes[node.left], boxes[node.right])
         elif i == problem.x:
             box = region.bounds(problem.size_in)
         else:
@@ -59,6 +63,15 @@ def _affine(node: Affine, boxes: list[Bounds], by: Arithmetic) -> Bounds:
         total = total + by.apply(op, box)
     low, high = total.lower(), total.upper()
     return np.where(unbounded | np.isnan(low), -math.inf, low), np.where(unbounded | np.isnan(high), math.inf, high)
+
+
+def _product(a: Bounds, b: Bounds) -> Bounds:
+    """The interval product: extreme at the ends; 0 times an unbounded number is 0."""
+    corners = [x * y for x in a for y in b]
+    corners = [np.where(np.isnan(c), 0.0, c) for c in corners]
+    low, high = np.minimum.reduce(corners), np.maximum.reduce(corners)
+    exact = (a[0] == 0) & (a[1] == 0) | (b[0] == 0) & (b[1] == 0)
+    return np.where(exact, 0.0, down(low)), np.where(exact, 0.0, up(high))
 
 
 def _centers(problem: Problem, by: Arithmetic) -> dict[int, Enclosure]:

@@ -1,8 +1,8 @@
 """How bounds compose along the graph: the two chains of the product bound.
 
 Both walk over the steps of the evidence in order. Each step writes the increment of its node as a sum of linear terms
-from nodes bounded before (graph.linear_terms), and scales by the steepest slopes where the node is nonlinear:
-|dw_i| <= s_i |dv_i|, so dw = diag(t) diag(s) dv with |t| <= 1, and no l1, l2 or l-infinity norm grows under diag(t).
+from nodes bounded before (graph.linear_terms), and applies the Jacobian bound where the node is nonlinear: entrywise
+(forward, backward), or in l2, |dw|_2 <= |diag(s) dv|_2.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import numpy as np
 from lipcert.arithmetic.rounding import add_up, inflate, mul_up, sqrt_up
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.boxes import Bounds
-from lipcert.certificate.centering import IncrementGraph, centered, moving_terms, plain
 from lipcert.certificate.claim import NormProof, SpectralChain, Step
+from lipcert.certificate.increments import IncrementGraph, increment_graph, moving_terms
 from lipcert.certificate.norms import magnitude, norm_bound, row_norms
 from lipcert.errors import NotProvedError
-from lipcert.graph import Affine, Graph, Input
+from lipcert.graph import Affine, Graph, Increment, Input
 from lipcert.operators import Diagonal, LinearOperator, Row, compose
 from lipcert.problem import Norm, Problem, dual
 
@@ -55,7 +55,7 @@ def prepare(
     """The increments over the region whose boxes are given, centered or plain."""
     if not isinstance(problem.graph.nodes[problem.y], Affine):
         raise NotProvedError("the outputs are not an affine node")  # pose makes them one
-    increments = (centered if center else plain)(problem.graph, problem.x, problem.y, boxes)
+    increments = increment_graph(problem.graph, problem.x, problem.y, boxes, center)
     return Setting(increments, problem.query.norm_in, problem.query.norm_out, by, tick)
 
 
@@ -71,7 +71,7 @@ def absolute_bound(setting: Setting) -> float:
     Every stretch is expanded to the nonlinear nodes: for absolute values a cut could only lose.
     """
     p, q = setting.norm_in, setting.norm_out
-    steps = [(i, step_terms(setting, i, ())) for i in (*setting.increments.slopes, setting.y)]
+    steps = [(i, step_terms(setting, i, ())) for i in (*setting.increments.nonlinear, setting.y)]
     found = [_forward(setting, steps, p, q), _backward(setting, steps, p, q)]
     if p <= 2 <= q:
         # |J|_{p->q} <= |J|_2 <= sqrt(|J|_1 |J|_inf)
@@ -116,12 +116,12 @@ def group_bound(
 
 
 def group_operator(setting: Setting, node: int, terms: dict[int, LinearOperator]) -> LinearOperator:
-    """[T_1 T_2 ...], its rows scaled by the slopes where the node is nonlinear."""
+    """[T_1 T_2 ...], its rows scaled by the l2 bound of the Jacobian where the node is nonlinear."""
     operator = next(iter(terms.values())) if len(terms) == 1 else Row(tuple(terms.values()))
-    slopes = setting.increments.slopes.get(node)
-    if slopes is None or np.all(slopes == 1):
+    bound = setting.increments.bound(node)
+    if bound is None or np.all(bound.spectral == 1):
         return operator
-    return compose(Diagonal(slopes), operator)
+    return compose(Diagonal(bound.spectral), operator)
 
 
 Steps = list[tuple[int, dict[int, LinearOperator]]]
@@ -131,7 +131,8 @@ def _forward(setting: Setting, steps: Steps, p: Norm, q: Norm) -> float:
     """e with |dv| <= e |dx|_p entrywise for each node; the bound is |e_y|_q."""
     reach: dict[int, np.ndarray] = {}
     for node, terms in steps:
-        total = np.zeros(setting.graph.size(node))
+        body = setting.graph.nodes[node]
+        total = np.zeros(setting.graph.size(body.input if isinstance(body, Increment) else node))
         for source, op in terms.items():
             setting.tick()
             if source == setting.x:
@@ -139,7 +140,8 @@ def _forward(setting: Setting, steps: Steps, p: Norm, q: Norm) -> float:
             else:
                 part = magnitude(op, reach[source], setting.by)
             total = add_up(total, part)
-        reach[node] = _scaled(setting, node, total)
+        bound = setting.increments.bound(node)
+        reach[node] = total if bound is None else bound.forward(total)
     return float(setting.by.norms(reach[setting.y], q))
 
 
@@ -150,18 +152,15 @@ def _backward(setting: Setting, steps: Steps, p: Norm, q: Norm) -> float:
     for node, terms in reversed(steps):
         if node != y and node not in weight:
             continue
+        bound = setting.increments.bound(node)
         for source, op in terms.items():
             setting.tick()
-            if node == y:
+            if node == y or bound is None:
                 part = row_norms(op, q, setting.by, adjoint=True)
             else:
-                part = magnitude(op, _scaled(setting, node, weight[node]), setting.by, adjoint=True)
+                part = magnitude(op, bound.backward(weight[node]), setting.by, adjoint=True)
             weight[source] = add_up(weight[source], part) if source in weight else part
     return float(setting.by.norms(weight[x], dual(p)))
-
-
-def _scaled(setting: Setting, node: int, v: np.ndarray) -> np.ndarray:
-    return mul_up(setting.increments.slopes[node], v) if node in setting.increments.slopes else v
 
 
 def _checked_terms(setting: Setting, step: Step, gains: dict[int, float]) -> dict[int, LinearOperator]:

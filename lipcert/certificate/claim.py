@@ -75,7 +75,7 @@ class Step:
 class AbsoluteChain:
     """Entrywise bounds |dv| <= e through the absolute values of all linear stretches: the graph is all it needs.
 
-    `center`: whether activations are split into mean slope and remainder first (certificate.centering).
+    `center`: whether activations are split into mean slope and remainder first (certificate.increments).
     """
 
     center: bool

@@ -15,7 +15,7 @@ from lipcert.arithmetic.rounding import inflate, mul_up, sqrt_up, up
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.claim import Entrywise, Factors, NormProof, Overlap, Spectral, Taps, Terms
 from lipcert.errors import NotProvedError
-from lipcert.operators import Convolution, Leaf, LinearOperator, Product, Row, Sum
+from lipcert.operators import Convolution, Leaf, LinearOperator, Product, Row, Sum, Transposed
 from lipcert.problem import Norm, dual
 
 DENSE_LIMIT = 2**23
@@ -91,6 +91,8 @@ def _l2_bound(op: LinearOperator, proof: Spectral | Overlap | Taps, by: Arithmet
             raise NotProvedError(f"a spectral proof of an operator of {op.size}, over the kernel's size limit")
         _prove_spectral(by.dense(op), proof.sigma, by)
         return proof.sigma
+    if isinstance(op, Transposed):
+        return _l2_bound(op.leaf, proof, by)  # |A'|_2 = |A|_2
     if not isinstance(op, Convolution):
         raise NotProvedError(f"a {type(proof).__name__.lower()} proof for a {type(op).__name__}, not a convolution")
     if isinstance(proof, Overlap):

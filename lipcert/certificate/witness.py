@@ -14,7 +14,7 @@ from lipcert.arithmetic.rounding import down, norm_down
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.claim import Witness
 from lipcert.errors import NotProvedError
-from lipcert.graph import Affine, Elementwise
+from lipcert.graph import Affine, Elementwise, Groupwise, Product
 from lipcert.problem import Problem
 
 
@@ -54,6 +54,16 @@ def _derivative(problem: Problem, x: np.ndarray, d: np.ndarray, by: Arithmetic) 
             value = hull(*node.activation.enclose(low, high))
             moved = tangents[node.input]
             tangent = None if moved is None else hull(*node.activation.slopes(low, high)) * moved
+        elif isinstance(node, Groupwise):
+            low, high = values[node.input].lower(), values[node.input].upper()
+            value = hull(*node.function.enclose(low, high))
+            moved = tangents[node.input]
+            tangent = None if moved is None else node.function.tangent(low, high, moved)
+        elif isinstance(node, Product):
+            left, right = values[node.left], values[node.right]
+            value = left * right
+            parts = [v * t for v, t in ((right, tangents[node.left]), (left, tangents[node.right])) if t is not None]
+            tangent = sum(parts[1:], parts[0]) if parts else None
         else:
             moves = i == problem.x
             value = Enclosure(x if moves else np.zeros(problem.graph.size(i)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,11 @@ from lipcert.errors import ModelError, UnsupportedModelError
 from lipcert.frontend.builder import GraphBuilder
 from lipcert.frontend.integers import evaluate_integers
 from lipcert.frontend.model import TensorInfo
-from lipcert.frontend.opnode import MAX_ELEMENTS, OpNode
+from lipcert.frontend.opnode import MAX_COMPUTED, MAX_ELEMENTS, OpNode
 from lipcert.frontend.registry import find_converter
-from lipcert.frontend.values import Integers, Known, Live, Value
+from lipcert.frontend.values import Condition, Integers, Known, Live, Value
 from lipcert.graph import Graph, Output
+from lipcert.graph.nodes import renumbered
 from lipcert.operators import Shape
 
 if TYPE_CHECKING:
@@ -46,14 +48,164 @@ class Converted:
 
 
 def convert(module: ir.Model) -> Converted:
-    """Build the Graph of an inlined model, or refuse with the first thing that is not understood."""
+    """Build the Graph of an inlined model.
+
+    A node that is not understood spoils the outputs that depend on it. If some are left, the model is those, and a note
+    names the others; if none is, the error has all such nodes.
+    """
     graph = module.graph
     if len(graph) > MAX_NODES:
         raise ModelError(f"{len(graph)} nodes, over the limit of {MAX_NODES}", hint="simplify the model")
-    build = GraphBuilder()
-    values: dict[str, Value] = {}
-    parameters = _read_initializers(graph, values)
-    inputs = _read_inputs(graph, build, values)
+    opset = _check_opset(module)
+    walk = _Walk(module)
+    parameters = _read_initializers(graph, walk.values)
+    inputs = _read_inputs(graph, walk.build, walk.values)
+    for node in graph:
+        walk.convert(node)
+    if not graph.outputs:
+        raise ModelError("the model has no outputs")
+    outputs, lost = walk.outputs()
+    if not outputs:
+        raise _first(walk.refusals, list(lost.values()))
+    notes = [*_pinned_batch(graph), *walk.build.notes]
+    notes += [f"output {name} is not read: {error.message}" for name, error in lost.items()]
+    results = tuple(Output(info.name, walk.live(info.name).node) for info in outputs)
+    complete = Graph(tuple(walk.build.nodes), results)
+    values = {name: value for name, value in walk.values.items() if not isinstance(value, Refused)}
+    if walk.stand_ins:
+        complete, values = _without_stand_ins(complete, values, walk.stand_ins)
+    return Converted(
+        complete, values, inputs, tuple(outputs), parameters, opset, tuple(walk.folded), tuple(dict.fromkeys(notes))
+    )
+
+
+def _first(refusals: list[ModelError], lost: list[ModelError]) -> ModelError:
+    """One error that stands for all: a malformed file before what is merely not supported."""
+    every = list(dict.fromkeys([*refusals, *lost]))
+    every.sort(key=lambda error: isinstance(error, UnsupportedModelError))
+    every[0].others = tuple(every[1:])
+    return every[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Refused:
+    """A tensor that is not known, since a node before it is not understood."""
+
+    because: ModelError
+
+
+class _Walk:
+    """The conversion under way: node after node, going on behind the ones that are refused."""
+
+    def __init__(self, module: ir.Model) -> None:
+        self.module = module
+        self.build = GraphBuilder()
+        self.values: dict[str, Value | Refused] = {}
+        self.folded: list[str] = []
+        self.refusals: list[ModelError] = []
+        self.stand_ins: dict[int, ModelError] = {}
+        """Inputs made up for results of refused nodes, so that what reads them is looked at too."""
+        self._shapes: dict[str, Shape] | None = None
+
+    def convert(self, node: ir.Node) -> None:
+        known = [self.values.get(v.name) for v in node.inputs if v is not None and v.name]
+        spoilt = next((v for v in known if isinstance(v, Refused)), None)
+        if spoilt is not None:
+            for output in node.outputs:
+                self._mark(output.name or "", spoilt)
+            return
+        try:
+            op = _as_opnode(node, self.module.opset_imports, self.values)
+            results = self._results(op)
+            self._store(op, results)
+        except ModelError as error:
+            self.refusals.append(error)
+            for output in node.outputs:
+                self._stand_in(output.name or "", error)
+
+    def _results(self, op: OpNode) -> tuple[Value | None, ...]:
+        present = [v for v in op.inputs if v is not None]
+        if present and all(isinstance(v, Integers) for v in present):
+            folded = evaluate_integers(op)
+            if folded is not None:
+                return (folded,)
+        convert_op = find_converter(op.domain, op.op_type, op.since)
+        if convert_op is None:
+            op.refuse("lipcert does not support this op", _advice(op))
+        result = convert_op(self.build, op)
+        return result if isinstance(result, tuple) else (result,)
+
+    def _store(self, op: OpNode, results: tuple[Value | None, ...]) -> None:
+        for i, name in enumerate(op.outputs):
+            if not name:
+                continue
+            if name in self.values:
+                raise ModelError(f"{op.label}: tensor {name!r} is produced twice", hint="the file is malformed")
+            value = results[i] if i < len(results) else None
+            if value is None:
+                error = UnsupportedModelError(f"{op.label}: its output {i} is not supported", hint="do not use it")
+                self._mark(name, Refused(error))
+                continue
+            _check_size(op.label, value.shape)
+            if isinstance(value, Live | Condition) and not value.size:
+                op.malformed(f"its result of shape {list(value.shape)} has no entries")
+            if isinstance(value, Known) and op.op_type != "Constant":
+                self.folded.append(name)
+            self.values[name] = value
+
+    def _mark(self, name: str, refused: Refused) -> None:
+        if name and name not in self.values:
+            self.values[name] = refused
+
+    def _stand_in(self, name: str, error: ModelError) -> None:
+        """An input in place of a tensor whose shape the model tells; unknown where it does not."""
+        if not name or name in self.values:
+            return
+        if self._shapes is None:
+            self._shapes = _inferred_shapes(self.module)
+        shape = self._shapes.get(name)
+        if shape is None:
+            self.values[name] = Refused(error)
+            return
+        self.values[name] = self.build.input(f"{name} (refused)", shape)
+        self.stand_ins[len(self.build.nodes) - 1] = error
+
+    def live(self, name: str) -> Live:
+        value = self.values[name]
+        assert isinstance(value, Live)
+        return value
+
+    def outputs(self) -> tuple[list[TensorInfo], dict[str, ModelError]]:
+        """The outputs that are read, and why the others are not."""
+        spoilt: dict[int, ModelError] = dict(self.stand_ins)
+        for position, node in enumerate(self.build.nodes):
+            for source in node.inputs:
+                if source in spoilt and position not in spoilt:
+                    spoilt[position] = spoilt[source]
+        found: list[TensorInfo] = []
+        lost: dict[str, ModelError] = {}
+        for output in self.module.graph.outputs:
+            name = output.name or ""
+            value = self.values.get(name)
+            if value is None:
+                raise ModelError(f"output {name!r} is produced by no node", hint="the file is malformed")
+            if isinstance(value, Refused):
+                lost[name] = value.because
+            elif isinstance(value, Live) and value.node in spoilt:
+                lost[name] = spoilt[value.node]
+            elif isinstance(value, Live):
+                found.append(TensorInfo(name, value.shape))
+            elif isinstance(value, Condition):
+                lost[name] = UnsupportedModelError(
+                    f"output {name!r} is a condition", hint="it has no Lipschitz constant"
+                )
+            else:
+                lost[name] = ModelError(f"output {name!r} depends on no input", hint="its Lipschitz constant is 0")
+        broken = [error for error in self.refusals if not isinstance(error, UnsupportedModelError)]
+        return ([], lost) if broken else (found, lost)
+
+
+def _check_opset(module: ir.Model) -> int:
     opset = module.opset_imports.get("", 0)
     if opset > MAX_OPSET:
         raise UnsupportedModelError(f"the model imports ONNX opset {opset}, which does not exist", hint="export again")
@@ -62,17 +214,47 @@ def convert(module: ir.Model) -> Converted:
             f"the model imports ONNX opset {opset or 'none'}; lipcert reads 7 and up",
             hint="convert it with onnx.version_converter, or export it again",
         )
-    folded: list[str] = []
-    for node in graph:
-        _convert_node(node, module.opset_imports, build, values, folded)
-    notes = tuple(_pinned_batch(graph))
-    outputs = tuple(_read_output(value, values) for value in graph.outputs)
-    if not outputs:
-        raise ModelError("the model has no outputs")
-    results = tuple(Output(info.name, _live(values[info.name], info.name).node) for info in outputs)
-    return Converted(
-        Graph(tuple(build.nodes), results), values, inputs, outputs, parameters, opset, tuple(folded), notes
-    )
+    return opset
+
+
+def _inferred_shapes(module: ir.Model) -> dict[str, Shape]:
+    """Static shapes of float tensors by ONNX's own shape inference, the batch axis read as 1."""
+    import onnx
+    import onnx_ir as ir
+
+    try:
+        proto = onnx.shape_inference.infer_shapes(ir.to_proto(module))
+    except Exception:
+        return {}
+    shapes: dict[str, Shape] = {}
+    for info in (*proto.graph.value_info, *proto.graph.output):
+        kind = info.type.tensor_type
+        dims = [d.dim_value if d.HasField("dim_value") else 0 for d in kind.shape.dim]
+        if dims and not dims[0]:
+            dims[0] = 1
+        if kind.elem_type in (1, 10, 11, 16) and kind.HasField("shape") and all(dims) and np.prod(dims) <= MAX_COMPUTED:
+            shapes[info.name] = tuple(dims)
+    return shapes
+
+
+def _without_stand_ins(
+    graph: Graph, values: dict[str, Value], stand_ins: dict[int, ModelError]
+) -> tuple[Graph, dict[str, Value]]:
+    """The graph of the outputs that are read, and the tensors that it still has."""
+    needed = {o.node for o in graph.outputs} | {i for i in graph.inputs.values() if i not in stand_ins}
+    for position in reversed(range(len(graph.nodes))):
+        if position in needed:
+            needed.update(graph.nodes[position].inputs)
+    new = {old: position for position, old in enumerate(sorted(needed))}
+    nodes = tuple(renumbered(graph.nodes[old], new) for old in sorted(needed))
+    kept: dict[str, Value] = {}
+    for name, value in values.items():
+        if isinstance(value, Live):
+            if value.node in new:
+                kept[name] = Live(new[value.node], value.shape)
+        elif not isinstance(value, Condition):
+            kept[name] = value
+    return Graph(nodes, tuple(Output(o.name, new[o.node]) for o in graph.outputs)), kept
 
 
 def _pinned_batch(graph: ir.Graph) -> list[str]:
@@ -84,7 +266,7 @@ def _pinned_batch(graph: ir.Graph) -> list[str]:
     ]
 
 
-def _read_initializers(graph: ir.Graph, values: dict[str, Value]) -> int:
+def _read_initializers(graph: ir.Graph, values: dict[str, Value | Refused]) -> int:
     parameters = 0
     for name, initializer in graph.initializers.items():
         tensor = initializer.const_value
@@ -109,7 +291,7 @@ def _read_initializers(graph: ir.Graph, values: dict[str, Value]) -> int:
     return parameters
 
 
-def _read_inputs(graph: ir.Graph, build: GraphBuilder, values: dict[str, Value]) -> tuple[TensorInfo, ...]:
+def _read_inputs(graph: ir.Graph, build: GraphBuilder, values: dict[str, Value | Refused]) -> tuple[TensorInfo, ...]:
     found = []
     for value in graph.inputs:
         name = value.name or ""
@@ -147,32 +329,7 @@ def _static_shape(name: str, shape: Any) -> Shape:
     return tuple(sizes)
 
 
-def _convert_node(
-    node: ir.Node, opsets: dict[str, int], build: GraphBuilder, values: dict[str, Value], folded: list[str]
-) -> None:
-    op = _as_opnode(node, opsets, values)
-    present = [v for v in op.inputs if v is not None]
-    result: Value | None = None
-    if present and all(isinstance(v, Integers) for v in present):
-        result = evaluate_integers(op)
-    if result is None:
-        convert_op = find_converter(op.domain, op.op_type, op.since)
-        if convert_op is None:
-            op.refuse("lipcert does not support this op", _advice(op))
-        result = convert_op(build, op)
-    _check_size(op.label, result.shape)
-    if isinstance(result, Live) and not result.size:
-        op.malformed(f"its result of shape {list(result.shape)} has no entries")
-    if any(name for name in op.outputs[1:]):
-        op.refuse(f"{len(op.outputs)} outputs", "only its first output is supported")
-    if isinstance(result, Known) and op.op_type != "Constant":
-        folded.append(op.outputs[0])
-    if op.outputs[0] in values:
-        raise ModelError(f"{op.label}: tensor {op.outputs[0]!r} is produced twice", hint="the file is malformed")
-    values[op.outputs[0]] = result
-
-
-def _as_opnode(node: ir.Node, opsets: dict[str, int], values: dict[str, Value]) -> OpNode:
+def _as_opnode(node: ir.Node, opsets: dict[str, int], values: Mapping[str, Value | Refused]) -> OpNode:
     import onnx.defs
 
     domain = "" if node.domain == "ai.onnx" else node.domain
@@ -198,7 +355,9 @@ def _as_opnode(node: ir.Node, opsets: dict[str, int], values: dict[str, Value]) 
                 f"{label}: reads {value.name!r}, which no earlier node produces", hint="sort the graph, or export again"
             )
         else:
-            inputs.append(values[value.name])
+            given = values[value.name]
+            assert not isinstance(given, Refused)
+            inputs.append(given)
     if len(inputs) > schema.max_input:
         raise ModelError(f"{label}: {len(inputs)} inputs, at most {schema.max_input} are defined", hint=_MALFORMED)
     if not inputs and schema.min_input:
@@ -233,19 +392,6 @@ def _attribute(label: str, attribute: Any, schema: Any) -> Any:
     if kind in ("INT", "FLOAT", "STRING", "INTS", "FLOATS"):
         return attribute.value
     raise UnsupportedModelError(f"{label}: attribute {attribute.name} of kind {kind.lower()}", hint="not supported")
-
-
-def _read_output(value: Any, values: dict[str, Value]) -> TensorInfo:
-    name = value.name or ""
-    if name not in values:
-        raise ModelError(f"output {name!r} is produced by no node", hint="the file is malformed; export it again")
-    return TensorInfo(name, _live(values[name], name).shape)
-
-
-def _live(value: Value, name: str) -> Live:
-    if not isinstance(value, Live):
-        raise ModelError(f"output {name!r} depends on no input", hint="its Lipschitz constant is 0")
-    return value
 
 
 def _check_size(what: str, shape: Shape) -> None:

@@ -63,7 +63,7 @@ def _import(
         module = _as_module(proto, folder)
         converted = convert(module)
     except ModelError as error:
-        raise type(error)(f"{path}: {error.message}", hint=error.hint) from error.__cause__
+        raise _located(error, path) from error.__cause__
     model = Model(
         path=path,
         sha256=sha256,
@@ -80,6 +80,15 @@ def _import(
         notes=converted.notes,
     )
     return model
+
+
+def _located(error: ModelError, path: str) -> ModelError:
+    """The error with the model's path in front; that of several names the command that lists them."""
+    count = len(error.others)
+    more = f"; {count} more {'problem' if count == 1 else 'problems'}: see `lipcert inspect`" if count else ""
+    located = type(error)(f"{path}: {error.message}", hint=f"{error.hint}{more}")
+    located.others = tuple(_located(other, path) for other in error.others)
+    return located
 
 
 def _as_module(proto: onnx.ModelProto, folder: Path | None) -> ir.Model:

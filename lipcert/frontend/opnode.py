@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from lipcert.errors import ModelError, UnsupportedModelError
-from lipcert.frontend.values import Integers, Known, Live, Value
+from lipcert.frontend.values import Condition, Integers, Known, Live, Value
 
 MAX_ELEMENTS = 2**28
-"""Entries of one tensor; beyond it index arithmetic and memory are not safe."""
+"""Entries of one stored tensor; beyond it index arithmetic and memory are not safe."""
+
+MAX_COMPUTED = 2**25
+"""Entries of one tensor that a node makes: as an index or a bias it takes eight bytes each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +45,8 @@ class OpNode:
 
     def sized(self, shape: Sequence[int]) -> None:
         """Refuse a tensor that is too large, before it is allocated."""
-        if math.prod(int(d) for d in shape) > MAX_ELEMENTS:
-            self.malformed(f"a tensor of shape {list(shape)} is over the limit of {MAX_ELEMENTS} entries")
+        if math.prod(int(d) for d in shape) > MAX_COMPUTED:
+            self.malformed(f"a tensor of shape {list(shape)} is over the limit of {MAX_COMPUTED} entries")
 
     def has_input(self, i: int) -> bool:
         return i < len(self.inputs) and self.inputs[i] is not None
@@ -57,7 +60,7 @@ class OpNode:
     def known(self, i: int, what: str) -> Known:
         """Input i as a float constant."""
         value = self.input(i)
-        if isinstance(value, Live):
+        if isinstance(value, Live | Condition):
             self.refuse(f"its {what} depends on the network's input", "only constant ones are supported")
         if isinstance(value, Integers):
             self.malformed(f"its {what} is an integer tensor")
@@ -68,7 +71,16 @@ class OpNode:
         value = self.input(i)
         if isinstance(value, Integers):
             self.refuse(f"input {i} is an integer tensor", "only float tensors are supported here")
+        if isinstance(value, Condition):
+            self.refuse(f"input {i} is a condition on the network's input", "it jumps, so it has no Lipschitz constant")
         return value
+
+    def scalar(self, i: int, what: str) -> float:
+        """Input i as one stored number."""
+        value = self.known(i, what)
+        if value.size != 1 or not value.data.is_exact:
+            self.refuse(f"its {what} is not one stored number")
+        return float(value.data.value.reshape(-1)[0])
 
     def integers(self, i: int, what: str) -> list[int]:
         """Input i as a list of constant integers."""

@@ -6,20 +6,26 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 from functools import cache
+from typing import TypeVar
 
 from lipcert.frontend.builder import GraphBuilder
 from lipcert.frontend.opnode import OpNode
 from lipcert.frontend.values import Value
 
-Converter = Callable[[GraphBuilder, OpNode], Value]
+Results = Value | tuple[Value | None, ...]
+"""Of a node, in order; None for one that is not supported, should anything read it."""
+
+Converter = Callable[[GraphBuilder, OpNode], Results]
+
+F = TypeVar("F", bound=Callable[[GraphBuilder, OpNode], Results])
 
 _CONVERTERS: dict[tuple[str, str, int], Converter] = {}
 
 
-def converter(op_type: str, *since: int, domain: str = "") -> Callable[[Converter], Converter]:
+def converter(op_type: str, *since: int, domain: str = "") -> Callable[[F], F]:
     """Register a function for the definitions of `op_type` that date from the opsets `since`."""
 
-    def register(function: Converter) -> Converter:
+    def register(function: F) -> F:
         for version in since:
             if (domain, op_type, version) in _CONVERTERS:
                 raise RuntimeError(f"{op_type} {version} has two converters")

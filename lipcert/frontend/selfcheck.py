@@ -13,7 +13,7 @@ from lipcert.errors import ModelError, UnsupportedModelError
 from lipcert.frontend.convert import Converted
 from lipcert.frontend.model import SelfCheck
 from lipcert.frontend.values import Known, Live
-from lipcert.graph import Elementwise, Input
+from lipcert.graph import Affine, Elementwise, Groupwise, Input, Node, Product
 from lipcert.operators.enclosed import magnitude_up
 
 if TYPE_CHECKING:
@@ -27,6 +27,10 @@ _UNIT = {"DOUBLE": 2.0**-53, "FLOAT": 2.0**-24, "FLOAT16": 2.0**-11, "BFLOAT16":
 """Unit roundoff."""
 
 _EXTREMES = np.array([0.0, 1e-38, 1e-6, 0.5, 1.0, 3.0, 6.0, 10.0, 20.0, 50.0, 100.0, 1e4, 1e30])
+
+
+_LARGE = 1e38
+"""Beyond this, float32 may have overflowed."""
 
 
 def check_import(converted: Converted, module: ir.Model, path: str) -> SelfCheck:
@@ -43,15 +47,14 @@ def check_import(converted: Converted, module: ir.Model, path: str) -> SelfCheck
 def _check_tensors(converted: Converted, proto: onnx.ModelProto, tolerance: float, unit: float, path: str) -> SelfCheck:
     import onnx
 
-    names = [
-        n for node in proto.graph.node for n in node.output[:1] if isinstance(converted.values.get(n), Live | Known)
-    ]
+    names = [n for node in proto.graph.node for n in node.output if isinstance(converted.values.get(n), Live | Known)]
     declared = {o.name for o in proto.graph.output}
     proto.graph.output.extend(onnx.helper.make_empty_tensor_value_info(n) for n in names if n not in declared)
     session = _session(proto, path)
     types = {i.name: i.type for i in session.get_inputs()}
     points = _points(converted)
     worst, worst_name = 0.0, names[0]
+    unseen = set(names)
     for point in points:
         feed: dict[str, np.ndarray] = {name: np.asarray(x, dtype=_numpy_type(types[name])) for name, x in point.items()}
         try:
@@ -59,22 +62,11 @@ def _check_tensors(converted: Converted, proto: onnx.ModelProto, tolerance: floa
         except Exception as error:  # as in _session
             raise _cannot_run(error, path) from error
         references = {n: np.asarray(r, dtype=np.float64) for n, r in zip(names, theirs, strict=True)}
+        comparison = _Comparison(converted, {n: x.astype(np.float64) for n, x in feed.items()}, references, unit)
         for name, reference in references.items():
-            if not np.all(np.isfinite(reference)):
-                raise ModelError(
-                    f"{path}: tensor {name!r} overflows in onnxruntime, so the import cannot be checked",
-                    hint="its weights are too large for its float format",
-                )
-        exact = {n: x.astype(np.float64) for n, x in feed.items()}
-        ours, margins = _evaluate_along(converted, exact, references, unit)
-        for name, reference in references.items():
-            value = converted.values[name]
-            if isinstance(value, Live):
-                mine, margin = ours[value.node].reshape(value.shape), margins[value.node].reshape(value.shape)
-            else:
-                mine = value.data.value  # type: ignore[union-attr]
-                margin = np.zeros_like(mine)
-            difference, permitted = _difference(mine, reference, margin, tolerance)
+            if np.any(np.isfinite(reference)):
+                unseen.discard(name)
+            difference, permitted = _difference(comparison, name, reference, tolerance)
             if difference > worst:
                 worst, worst_name = difference, name
             if not permitted:
@@ -82,6 +74,12 @@ def _check_tensors(converted: Converted, proto: onnx.ModelProto, tolerance: floa
                     f"{path}: tensor {name!r} differs from onnxruntime by {difference:.1e} of its size",
                     hint="this is an error in lipcert's import of the node that produces it: please report it",
                 )
+    if unseen:
+        raise ModelError(
+            f"{path}: tensor {min(unseen)!r} overflows in onnxruntime, or is not a number, at all {len(points)} inputs "
+            "tried, so the import cannot be checked",
+            hint="its weights are too large for its float format, or its inputs outside the domain of a function",
+        )
     return SelfCheck(worst, tolerance, len(names), len(points), worst_name)
 
 
@@ -104,8 +102,13 @@ def _check_activations(converted: Converted, proto: onnx.ModelProto, tolerance: 
         points = np.concatenate([_EXTREMES, -_EXTREMES, kinks, kinks - 1e-6, kinks + 1e-6])
         points = points.astype(np.float64 if tolerance <= _TOLERANCE["DOUBLE"] else np.float32)
         theirs = np.asarray(_run_alone(node, proto, points, path), dtype=np.float64)
-        ours = graph_node.activation.value(points.astype(np.float64))
-        bad = ~(np.abs(ours - theirs) <= tolerance * np.maximum(1e-3, np.abs(ours)))
+        with np.errstate(all="ignore"):
+            ours = graph_node.activation.value(points.astype(np.float64))
+        with np.errstate(invalid="ignore"):
+            bad = ~(np.abs(ours - theirs) <= tolerance * np.maximum(1e-3, np.abs(ours)))
+        # nothing is claimed where a function is not defined, or onnxruntime's format overflows
+        bad &= np.isfinite(theirs) | (np.isfinite(ours) & (np.abs(ours) < _LARGE))
+        bad &= ~np.isnan(ours) | np.isfinite(theirs)
         if np.any(bad):
             i = int(np.argmax(bad))
             raise ModelError(
@@ -152,42 +155,81 @@ def _cannot_run(error: Exception, path: str) -> UnsupportedModelError:
     )
 
 
-def _evaluate_along(
-    converted: Converted, inputs: dict[str, np.ndarray], references: dict[str, np.ndarray], unit: float
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Every node at onnxruntime's own values of its inputs, and how far rounding may take onnxruntime from it.
+class _Comparison:
+    """Every node at onnxruntime's own values of its inputs, beside onnxruntime's value of the node.
 
-    Each node is so judged by itself: an error, or a cancellation, does not reach the nodes behind it. A sum of n
-    products is allowed 4 sqrt(n) roundings: what random ones add up to, not the worst case.
+    Each node is so judged by itself: an error, or a cancellation, does not reach the nodes behind it.
     """
-    known = {
-        v.node: references[n].reshape(-1)
-        for n in references
-        if isinstance(v := converted.values[n], Live) and references[n].size == v.size
-    }
-    given: list[np.ndarray] = []
-    spread: list[np.ndarray] = []
-    ours: list[np.ndarray] = []
-    margins: list[np.ndarray] = []
-    for position, node in enumerate(converted.graph.nodes):
-        if isinstance(node, Input):
-            value, margin = inputs[node.name].reshape(-1), np.zeros(inputs[node.name].size)
-        elif isinstance(node, Elementwise):
-            value = node.activation.value(given[node.input])
-            low, high = node.activation.slopes(np.array(-np.inf), np.array(np.inf))
-            margin = max(abs(float(low)), abs(float(high))) * spread[node.input] + 4 * unit * np.abs(value)
-        else:
-            value, size, margin = node.bias.value, np.abs(node.bias.value), np.zeros(node.bias.shape)
+
+    def __init__(self, converted: Converted, inputs: dict[str, np.ndarray], theirs: dict[str, np.ndarray], unit: float):
+        self.converted, self.unit = converted, unit
+        self.known = {
+            v.node: theirs[n].reshape(-1)
+            for n in theirs
+            if isinstance(v := converted.values[n], Live) and theirs[n].size == v.size
+        }
+        self.ours: list[np.ndarray] = []
+        self.given: list[np.ndarray] = []
+        self.spread: list[np.ndarray | None] = []
+        """How far rounding may take onnxruntime's value, which is not known, from the given one; None where it is."""
+        for position, node in enumerate(converted.graph.nodes):
+            value = self._value(node, inputs)
+            self.ours.append(value)
+            self.given.append(self.known.get(position, value))
+            exact = position in self.known or isinstance(node, Input)
+            self.spread.append(None if exact else self.margin(position))
+
+    def _value(self, node: Node, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        with np.errstate(all="ignore"):
+            if isinstance(node, Input):
+                return inputs[node.name].reshape(-1)
+            if isinstance(node, Elementwise):
+                return node.activation.value(self.given[node.input])
+            if isinstance(node, Groupwise):
+                return node.function.value(self.given[node.input])
+            if isinstance(node, Product):
+                return self.given[node.left] * self.given[node.right]
+            assert isinstance(node, Affine)
+            value = node.bias.value
             for source, operator in zip(node.inputs, node.operators, strict=True):
-                value = value + operator.matvec(given[source])
-                size = size + np.sqrt(operator.fan_in + 2) * magnitude_up(operator, np.abs(given[source]))
-                margin = margin + magnitude_up(operator, spread[source])
-            margin = margin + 4 * unit * size
-        ours.append(value)
-        margins.append(margin)
-        given.append(known.get(position, value))
-        spread.append(np.zeros_like(margin) if position in known else margin)
-    return ours, margins
+                value = value + operator.matvec(self.given[source])
+            return value
+
+    def margin(self, position: int) -> np.ndarray:
+        """How far rounding inside the node, and in its inputs, may take onnxruntime from our value.
+
+        A sum of n products is allowed 4 sqrt(n) roundings: what random ones add up to, not the worst case.
+        """
+        node, value = self.converted.graph.nodes[position], self.ours[position]
+        with np.errstate(all="ignore"):
+            if isinstance(node, Elementwise):
+                low, high = self._around(node.input, 2)
+                slopes = node.activation.slopes(low, high)
+                return np.maximum(*np.abs(slopes)) * (high - low) + 4 * self.unit * np.abs(value)
+            if isinstance(node, Groupwise):
+                low, high = self._around(node.input, 4 * np.sqrt(node.function.width))
+                return node.function.jacobian(low, high).forward(high - low) + 4 * self.unit * np.abs(value)
+            if isinstance(node, Product):
+                left, right = np.abs(self.given[node.left]), np.abs(self.given[node.right])
+                return left * self._spread(node.right) + right * self._spread(node.left) + 4 * self.unit * np.abs(value)
+            assert isinstance(node, Affine)
+            size, margin = np.abs(node.bias.value), np.zeros(node.bias.shape)
+            for source, operator in zip(node.inputs, node.operators, strict=True):
+                size = size + np.sqrt(operator.fan_in + 2) * magnitude_up(operator, np.abs(self.given[source]))
+                if self.spread[source] is not None:
+                    margin = margin + magnitude_up(operator, self._spread(source))
+            return margin + 4 * self.unit * size
+
+    def _spread(self, source: int) -> np.ndarray:
+        spread = self.spread[source]
+        return np.zeros_like(self.given[source]) if spread is None else spread
+
+    def _around(self, source: int, roundings: float) -> tuple[np.ndarray, np.ndarray]:
+        """A box around the input: what rounding does inside a function is what moving its input a little does."""
+        given = self.given[source]
+        largest = np.max(np.abs(given), initial=0.0, where=~np.isnan(given))
+        reach = self._spread(source) + roundings * self.unit * largest
+        return np.where(np.isnan(given), -np.inf, given - reach), np.where(np.isnan(given), np.inf, given + reach)
 
 
 def _points(converted: Converted) -> list[dict[str, np.ndarray]]:
@@ -202,14 +244,30 @@ def _points(converted: Converted) -> list[dict[str, np.ndarray]]:
     return [draw(0.0, 0.0), draw(0.0, 1.0), draw(1.0, 0.0), draw(0.3, 0.5), draw(10.0, 0.0), draw(100.0, 0.0)]
 
 
-def _difference(ours: np.ndarray, theirs: np.ndarray, margin: Any, tolerance: float) -> tuple[float, bool]:
-    """The largest difference relative to the largest entry, and whether it is permitted."""
-    if ours.shape != theirs.shape:
+def _difference(comparison: _Comparison, name: str, theirs: np.ndarray, tolerance: float) -> tuple[float, bool]:
+    """The largest difference relative to the largest entry, and whether it is permitted.
+
+    Entries that overflow in onnxruntime's float format, or are outside a function's domain, are not compared.
+    """
+    value = comparison.converted.values[name]
+    if isinstance(value, Live):
+        ours = comparison.ours[value.node]
+        shape = value.shape
+    else:
+        assert isinstance(value, Known)
+        ours, shape = value.data.value.reshape(-1), value.shape
+    if shape != theirs.shape:
         return float("inf"), False
+    theirs = theirs.reshape(-1)
+    usable = np.isfinite(theirs)
+    ours, theirs = ours[usable], theirs[usable]
     size = float(np.max(np.abs(ours), initial=0.0))
-    difference = np.abs(ours - theirs)
+    with np.errstate(invalid="ignore"):
+        difference = np.abs(ours - theirs)
     largest = float(np.max(difference, initial=0.0))
-    permitted = bool(np.all(difference <= tolerance * size + margin))  # false where NaN
+    permitted = bool(np.all(difference <= tolerance * size))  # false where NaN
+    if not permitted and isinstance(value, Live):
+        permitted = bool(np.all(difference <= tolerance * size + comparison.margin(value.node)[usable]))
     return (largest / size if size else float(largest > 0)), permitted
 
 

@@ -1,4 +1,4 @@
-"""What an ONNX tensor is during import: live (depends on an input), known (a float constant), or integers."""
+"""What an ONNX tensor is during import: live (depends on an input), a float constant, integers, or a condition."""
 
 from __future__ import annotations
 
@@ -48,4 +48,20 @@ class Integers:
         return self.data.shape
 
 
-Value = Live | Known | Integers
+@dataclass(frozen=True)
+class Condition:
+    """A boolean that depends on an input: score > 0, or score >= 0."""
+
+    score: Live
+    strict: bool
+
+    @property
+    def shape(self) -> Shape:
+        return self.score.shape
+
+    @property
+    def size(self) -> int:
+        return self.score.size
+
+
+Value = Live | Known | Integers | Condition

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lipcert.graph.nodes import Elementwise, Graph, Input
+from lipcert.graph.nodes import Affine, Elementwise, Graph, Groupwise, Input, Product
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -20,9 +20,15 @@ def evaluate(graph: Graph, inputs: dict[str, Float[np.ndarray, "*batch n"]]) -> 
             values.append(np.asarray(inputs[node.name], dtype=np.float64))
         elif isinstance(node, Elementwise):
             values.append(node.activation.value(values[node.input]))
-        else:
+        elif isinstance(node, Groupwise):
+            values.append(node.function.value(values[node.input]))
+        elif isinstance(node, Product):
+            values.append(values[node.left] * values[node.right])
+        elif isinstance(node, Affine):
             total = node.bias.value
             for source, operator in zip(node.inputs, node.operators, strict=True):
                 total = total + operator.matvec(values[source])
             values.append(total)
+        else:
+            raise TypeError("an increment has no value")
     return values

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from lipcert.activations import Activation
+from lipcert.activations.groupwise import GroupFunction
+from lipcert.activations.jacobian import JacobianBound
 from lipcert.arithmetic.enclosure import Enclosure
 from lipcert.operators import LinearOperator, Shape, size_of
 
@@ -54,7 +56,49 @@ class Elementwise:
         return (self.input,)
 
 
-Node = Input | Affine | Elementwise
+@dataclass(frozen=True, eq=False)
+class Groupwise:
+    """A function applied to consecutive groups of the entries of one node: sorting, maximum, softmax ..."""
+
+    input: int
+    function: GroupFunction
+    shape: Shape
+    origin: str = ""
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True, eq=False)
+class Product:
+    """The entrywise product of two nodes: gates, attention."""
+
+    left: int
+    right: int
+    shape: Shape
+    origin: str = ""
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        return (self.left, self.right)
+
+
+@dataclass(frozen=True, eq=False)
+class Increment:
+    """Of a graph of increments: dw = J dv for an unknown J within `bound`. It has no value."""
+
+    input: int
+    bound: JacobianBound
+    shape: Shape
+    origin: str = ""
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        return (self.input,)
+
+
+Node = Input | Affine | Elementwise | Groupwise | Product | Increment
 
 
 @dataclass(frozen=True)
@@ -76,8 +120,14 @@ class Graph:
         for position, node in enumerate(self.nodes):
             if any(not 0 <= i < position for i in node.inputs):
                 raise ValueError(f"node {position} ({node.origin}) reads a node that does not come before it")
-            if isinstance(node, Elementwise) and size_of(node.shape) != self.size(node.input):
+            if isinstance(node, Elementwise | Product) and any(
+                size_of(node.shape) != self.size(i) for i in node.inputs
+            ):
                 raise ValueError(f"node {position} ({node.origin}) changes the size of its input")
+            if isinstance(node, Groupwise):
+                groups, rest = divmod(self.size(node.input), node.function.width)
+                if rest or groups * node.function.out_width != size_of(node.shape):
+                    raise ValueError(f"node {position} ({node.origin}): its input does not split into its groups")
             if isinstance(node, Affine):
                 for source, operator in zip(node.inputs, node.operators, strict=True):
                     if operator.size != (size_of(node.shape), self.size(source)):
@@ -112,6 +162,8 @@ def renumbered(node: Node, new: dict[int, int]) -> Node:
     """The node with its inputs' positions mapped by `new`."""
     if isinstance(node, Affine):
         return replace(node, inputs=tuple(new[i] for i in node.inputs))
-    if isinstance(node, Elementwise):
-        return replace(node, input=new[node.input])
-    return node
+    if isinstance(node, Product):
+        return replace(node, left=new[node.left], right=new[node.right])
+    if isinstance(node, Input):
+        return node
+    return replace(node, input=new[node.input])

@@ -167,9 +167,31 @@ def add(terms: Sequence[LinearOperator]) -> LinearOperator:
     while all(len(f) > shared and f[shared] is factors[0][shared] for f in factors):
         shared += 1
     if shared == 0:
-        return Sum([t for term in terms for t in (term.terms if isinstance(term, Sum) else (term,))])
+        flat = _merged([t for term in terms for t in (term.terms if isinstance(term, Sum) else (term,))])
+        return flat[0] if len(flat) == 1 else Sum(flat)
     rests = [_chain(f[shared:], terms[0].in_size) for f in factors]
     return compose(_chain(factors[0][:shared], 0), Sum(rests))
+
+
+def joined(a: LinearOperator, b: LinearOperator) -> Selection | None:
+    """The sum of two selections that fill different entries; None for anything else."""
+    if not (isinstance(a, Selection) and isinstance(b, Selection)) or np.any((a.index >= 0) & (b.index >= 0)):
+        return None
+    return Selection(np.where(a.index >= 0, a.index, b.index), a.in_size)
+
+
+def _merged(terms: list[LinearOperator]) -> list[LinearOperator]:
+    """Selections that fill different entries joined: a concatenation of parts of one vector moves entries only."""
+    kept: list[LinearOperator] = []
+    for term in terms:
+        for k, other in enumerate(kept):
+            merged = joined(other, term)
+            if merged is not None:
+                kept[k] = merged
+                break
+        else:
+            kept.append(term)
+    return kept
 
 
 def _chain(factors: Sequence[LinearOperator], size: int) -> LinearOperator:

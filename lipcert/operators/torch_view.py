@@ -14,6 +14,7 @@ from lipcert.operators.dense import Dense
 from lipcert.operators.diagonal import Diagonal
 from lipcert.operators.reduction import Reduction
 from lipcert.operators.selection import Identity, Selection
+from lipcert.operators.transposed import Transposed
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +44,9 @@ def realise(op: LinearOperator, device: torch.device, dtype: torch.dtype) -> Map
         return lambda x: x.reshape(-1, *op.in_shape).sum([a + 1 for a in op.axes]).reshape(len(x), -1)
     if isinstance(op, Convolution):
         return _convolution(op, tensor(op.weights))
+    if isinstance(op, Transposed):
+        assert isinstance(op.leaf, Convolution)
+        return _transposed_convolution(op.leaf, tensor(op.leaf.weights))
     if isinstance(op, Product):
         factors = [realise(f, device, dtype) for f in reversed(op.factors)]
         return lambda x: _chain(factors, x)
@@ -79,6 +83,31 @@ def _convolution(op: Convolution, weights: torch.Tensor) -> Map:
     def apply(x: torch.Tensor) -> torch.Tensor:
         maps = functional.pad(x.reshape(-1, *op.in_shape), pads)
         return conv(maps, weights, None, op.strides, 0, op.dilations, op.groups).reshape(len(x), -1)
+
+    return apply
+
+
+def _transposed_convolution(op: Convolution, weights: torch.Tensor) -> Map:
+    from torch.nn import functional
+
+    rank = len(op.kernel)
+    if rank > 3:
+        raise ValueError(f"torch has no convolution over {rank} axes")
+    conv = (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d)[rank - 1]
+    # at the end of each axis, pixels that no window reaches; then the padding is cut off
+    reached = [
+        (o - 1) * s + d * (k - 1) + 1
+        for o, s, d, k in zip(op.out_shape[1:], op.strides, op.dilations, op.kernel, strict=True)
+    ]
+    change = [
+        side
+        for size, pads, covered in reversed(list(zip(op.in_shape[1:], op.pads, reached, strict=True)))
+        for side in (-pads[0], size + pads[0] - covered)
+    ]
+
+    def apply(y: torch.Tensor) -> torch.Tensor:
+        maps = conv(y.reshape(-1, *op.out_shape), weights, None, op.strides, 0, 0, op.groups, op.dilations)
+        return functional.pad(maps, change).reshape(len(y), -1)
 
     return apply
 

@@ -6,7 +6,7 @@ from rich.table import Table
 
 from lipcert.frontend import Model
 from lipcert.frontend.registry import supported_ops
-from lipcert.graph import Affine, Elementwise, Node
+from lipcert.graph import Affine, Elementwise, Groupwise, Node, Product
 from lipcert.report.terminal import plain, show
 
 
@@ -69,6 +69,10 @@ def _shape(node: Node) -> str:
 def _what(node: Node) -> str:
     if isinstance(node, Elementwise):
         return node.activation.describe()
+    if isinstance(node, Groupwise):
+        return node.function.describe()
+    if isinstance(node, Product):
+        return "product"
     if isinstance(node, Affine):
         parts = " + ".join(op.describe() for op in node.operators)
         return f"{parts} + bias" if node.bias.value.any() else parts

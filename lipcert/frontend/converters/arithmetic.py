@@ -1,4 +1,4 @@
-"""Addition, subtraction, multiplication and division, with NumPy broadcasting, where the result is linear."""
+"""Addition, subtraction, multiplication and division, with NumPy broadcasting."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+from lipcert.activations import Reciprocal
 from lipcert.arithmetic.enclosure import Enclosure, exact
 from lipcert.frontend.builder import GraphBuilder, broadcast_shape
 from lipcert.frontend.opnode import OpNode
+from lipcert.frontend.recognisers import read_product, read_quotient
 from lipcert.frontend.registry import converter
 from lipcert.frontend.values import Known, Live, Value
 from lipcert.operators import Diagonal, compose, size_of
@@ -29,8 +31,7 @@ def sub(build: GraphBuilder, node: OpNode) -> Value:
 
 @converter("Neg", 6, 13)
 def neg(build: GraphBuilder, node: OpNode) -> Value:
-    value = node.real(0)
-    return Known(-value.data) if isinstance(value, Known) else scale(build, node, value, _MINUS_ONE)
+    return negate(build, node, node.real(0))
 
 
 @converter("Mul", 7, 13, 14)
@@ -39,20 +40,50 @@ def mul(build: GraphBuilder, node: OpNode) -> Value:
     if isinstance(a, Known) and isinstance(b, Known):
         return fold(node, python.mul, a, b)
     if isinstance(b, Known):
-        return scale(build, node, a, b.data)
+        return build.scale(node, a, b.data)
     if isinstance(a, Known):
-        return scale(build, node, b, a.data)
-    node.refuse("both factors depend on the network's input", "lipcert bounds products with constants only, so far")
+        return build.scale(node, b, a.data)
+    assert isinstance(a, Live)
+    assert isinstance(b, Live)
+    return read_product(build, node, a, b)
 
 
 @converter("Div", 7, 13, 14)
 def div(build: GraphBuilder, node: OpNode) -> Value:
     a, b = node.real(0), node.real(1)
     if isinstance(b, Live):
-        node.refuse("the divisor depends on the network's input", "lipcert divides by constants only, so far")
+        if isinstance(a, Known):
+            return build.scale(node, build.elementwise(node, b, Reciprocal()), a.data)
+        return read_quotient(build, node, a, b)
     if isinstance(a, Known):
         return fold(node, python.truediv, a, b)
-    return scale(build, node, a, fold(node, python.truediv, Known(exact(1.0)), b).data)
+    return build.scale(node, a, fold(node, python.truediv, Known(exact(1.0)), b).data)
+
+
+@converter("Sum", 8, 13)
+def sum_of(build: GraphBuilder, node: OpNode) -> Value:
+    return _total(build, node)
+
+
+@converter("Mean", 8, 13)
+def mean(build: GraphBuilder, node: OpNode) -> Value:
+    count = exact(np.array(float(len(node.inputs))))
+    return build.scale(node, _total(build, node), exact(np.array(1.0)) / count)
+
+
+def _total(build: GraphBuilder, node: OpNode) -> Live | Known:
+    parts = [node.real(i) for i in range(len(node.inputs))]
+    shape = broadcast_shape(node, *(p.shape for p in parts))
+    return build.affine(node, [(p, build.broadcast(node, p, shape)) for p in parts], shape)
+
+
+def negate(build: GraphBuilder, node: OpNode, value: Live | Known) -> Live | Known:
+    return Known(-value.data) if isinstance(value, Known) else build.scale(node, value, _MINUS_ONE)
+
+
+def add_constant(build: GraphBuilder, node: OpNode, value: Live | Known, constant: Enclosure) -> Live | Known:
+    """value + constant, which has its shape."""
+    return build.affine(node, [(value, build.broadcast(node, value, value.shape))], value.shape, constant)
 
 
 def fold(node: OpNode, operation: Callable[[Enclosure, Enclosure], Enclosure], a: Known, b: Known) -> Known:
@@ -66,15 +97,6 @@ def fold(node: OpNode, operation: Callable[[Enclosure, Enclosure], Enclosure], a
     if not result.is_finite:
         node.malformed("a constant overflows or is not a number")
     return Known(result)
-
-
-def scale(build: GraphBuilder, node: OpNode, value: Live | Known, factor: Enclosure) -> Live | Known:
-    """value times a constant of any shape that broadcasts with it."""
-    shape = broadcast_shape(node, value.shape, factor.shape)
-    node.sized(shape)
-    weights = factor.rearrange(lambda a: np.broadcast_to(a, shape).reshape(-1))
-    diagonal = Diagonal(weights.value, weights.radius)
-    return build.affine(node, [(value, compose(diagonal, build.broadcast(node, value, shape)))], shape)
 
 
 def _combine(

@@ -23,6 +23,18 @@ def constant(build: GraphBuilder, node: OpNode) -> Value:
     node.refuse(f"a constant of kind {kind}", "only dense number tensors are supported")
 
 
+@converter("ConstantOfShape", 9, 20, 21, 23, 24, 25)
+def constant_of_shape(build: GraphBuilder, node: OpNode) -> Value:
+    shape = node.integers(0, "shape")
+    if any(d < 1 for d in shape):
+        node.malformed(f"shape {shape}")
+    node.sized(shape)
+    fill = np.asarray(node.attr("value", np.zeros(1, dtype=np.float32))).reshape(-1)
+    if fill.size != 1:
+        node.malformed(f"its value has {fill.size} entries, not one")
+    return from_array(node, np.full(shape, fill[0]))
+
+
 def from_array(node: OpNode, data: np.ndarray) -> Value:
     """A stored tensor as a constant; every float format converts to float64 exactly."""
     if data.dtype.kind in "iub":

@@ -1,31 +1,39 @@
-"""Average pooling and means: sums of entries, divided by how many there are."""
+"""Average pooling: sums over windows, divided by how many entries each has."""
 
 from __future__ import annotations
 
+from functools import reduce
+
 import numpy as np
 
-from lipcert.arithmetic.enclosure import exact
 from lipcert.frontend.builder import GraphBuilder
-from lipcert.frontend.converters.arithmetic import scale
-from lipcert.frontend.converters.windows import dilations_of, pads_of, strides_of
+from lipcert.frontend.converters.reductions import divide
+from lipcert.frontend.converters.windows import (
+    dilations_of,
+    kernel_of,
+    output_space,
+    pads_of,
+    strides_of,
+    window_positions,
+)
 from lipcert.frontend.opnode import OpNode
 from lipcert.frontend.registry import converter
-from lipcert.frontend.values import Known, Live, Value
-from lipcert.operators import Convolution, Reduction, size_of
+from lipcert.frontend.values import Value
+from lipcert.operators import Convolution
 
 
 @converter("AveragePool", 7, 10, 11, 19, 22)
 def average_pool(build: GraphBuilder, node: OpNode) -> Value:
     """A depthwise convolution with ones, then division by the size of each window."""
     value = node.real(0)
-    rank = len(value.shape) - 2
-    kernel = tuple(int(k) for k in node.required("kernel_shape"))
-    if rank < 1 or len(kernel) != rank or min(kernel) < 1:
-        node.malformed(f"kernel_shape {list(kernel)} for a tensor of shape {list(value.shape)}")
-    if node.attr("ceil_mode", 0):
-        node.refuse("ceil_mode=1", "export the pooling with ceil_mode=0")
+    kernel = kernel_of(node, value.shape)
+    space, rank = value.shape[2:], len(kernel)
     strides, dilations = strides_of(node, rank), dilations_of(node, rank)
-    pads = pads_of(node, value.shape[2:], kernel, strides, dilations)
+    pads = pads_of(node, space, kernel, strides, dilations)
+    out = output_space(node, space, kernel, strides, dilations, pads)
+    # windows that ceil_mode adds reach beyond the padding: there, nothing is added and nothing counts
+    reach = [(o - 1) * s + d * (k - 1) + 1 for o, s, d, k in zip(out, strides, dilations, kernel, strict=True)]
+    grown = tuple((b, max(e, r - b - n)) for (b, e), r, n in zip(pads, reach, space, strict=True))
     channels = value.shape[1]
     node.sized((channels, *kernel))
     try:
@@ -33,49 +41,24 @@ def average_pool(build: GraphBuilder, node: OpNode) -> Value:
             np.ones((channels, 1, *kernel)),
             value.shape[1:],
             strides=strides,
-            pads=pads,
+            pads=grown,
             dilations=dilations,
             groups=channels,
             copies=value.shape[0],
         )
     except ValueError as error:
         node.malformed(str(error))
-    shape = (value.shape[0], *window.out_shape)
-    if node.attr("count_include_pad", 0):
-        counts = np.full(shape, float(size_of(kernel)))
-    else:
-        counts = window.matvec(np.ones(window.in_size)).reshape(shape)
-        if counts.min() == 0:
-            node.malformed("a pooling window lies in the padding entirely")
-    return _divide(build, node, build.affine(node, [(value, window)], shape), counts)
-
-
-@converter("GlobalAveragePool", 1, 22)
-def global_average_pool(build: GraphBuilder, node: OpNode) -> Value:
-    value = node.real(0)
-    if len(value.shape) < 3:
-        node.malformed(f"a tensor of shape {list(value.shape)} has no spatial axes")
-    return _mean(build, node, value, tuple(range(2, len(value.shape))), keepdims=True)
-
-
-@converter("ReduceMean", 1, 11, 13, 18)
-def reduce_mean(build: GraphBuilder, node: OpNode) -> Value:
-    value = node.real(0)
-    rank = len(value.shape)
-    if node.since >= 18:
-        axes = node.integers(1, "axes") if node.has_input(1) else []
-    else:
-        axes = [int(a) for a in node.attr("axes", [])]
-    if not axes and node.attr("noop_with_empty_axes", 0):
-        return value
-    return _mean(build, node, value, node.axes(axes or range(rank), rank), bool(node.attr("keepdims", 1)))
-
-
-def _mean(build: GraphBuilder, node: OpNode, value: Live | Known, axes: tuple[int, ...], keepdims: bool) -> Value:
-    operator = Reduction(value.shape, axes)
-    shape = tuple(1 if a in axes else d for a, d in enumerate(value.shape) if keepdims or a not in axes)
-    return _divide(build, node, build.affine(node, [(value, operator)], shape), np.full(shape, float(operator.count)))
-
-
-def _divide(build: GraphBuilder, node: OpNode, total: Live | Known, counts: np.ndarray) -> Value:
-    return scale(build, node, total, exact(np.ones_like(counts)) / exact(counts))
+    counts = []
+    for axis in range(rank):
+        position = window_positions(out[axis], kernel[axis], strides[axis], dilations[axis], pads[axis][0])
+        first, last = 0, space[axis]
+        if node.attr("count_include_pad", 0):
+            first, last = -pads[axis][0], space[axis] + pads[axis][1]
+        counts.append(((position >= first) & (position < last)).sum(axis=1))
+    count = reduce(np.multiply.outer, counts).astype(float)
+    if count.min() == 0:
+        node.malformed("a pooling window lies in the padding entirely")
+    total = build.affine(node, [(value, window)], (*value.shape[:2], *window.out_shape[1:]))
+    if total.shape[2:] != out:
+        total = build.rearrange(node, total, lambda t: t[(slice(None), slice(None), *(slice(o) for o in out))])
+    return divide(build, node, total, np.broadcast_to(count, total.shape))

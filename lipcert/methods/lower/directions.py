@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lipcert.graph import Affine, Elementwise, Graph
+from lipcert.graph import Affine, Elementwise, Groupwise, Product, evaluate
 from lipcert.methods.base import Progress
 from lipcert.problem import Norm, Problem
 
@@ -19,7 +19,12 @@ class Jacobian:
             name: points if i == problem.x else np.zeros((len(points), graph.size(i)))
             for name, i in graph.inputs.items()
         }
-        self._slopes = _slopes(graph, inputs)
+        self._values = evaluate(graph, inputs)
+        self._slopes = {
+            i: node.activation.derivative(self._values[node.input])
+            for i, node in enumerate(graph.nodes)
+            if isinstance(node, Elementwise)
+        }
 
     def forward(self, d: np.ndarray) -> np.ndarray:
         """J d for each point: (batch, size_in) -> (batch, size_out)."""
@@ -27,26 +32,41 @@ class Jacobian:
         for i, node in enumerate(self.problem.graph.nodes):
             if isinstance(node, Affine):
                 parts = [op.matvec(moved[s]) for s, op in zip(node.inputs, node.operators, strict=True) if s in moved]
-                if parts:
-                    moved[i] = sum(parts[1:], parts[0])
-            elif isinstance(node, Elementwise) and node.input in moved:
-                moved[i] = self._slopes[i] * moved[node.input]
+            elif isinstance(node, Elementwise):
+                parts = [self._slopes[i] * moved[node.input]] if node.input in moved else []
+            elif isinstance(node, Groupwise):
+                known = node.input in moved
+                parts = [node.function.jvp(self._values[node.input], moved[node.input])] if known else []
+            elif isinstance(node, Product):
+                factors = ((node.left, node.right), (node.right, node.left))
+                parts = [moved[s] * self._values[other] for s, other in factors if s in moved]
+            else:
+                parts = []
+            if parts:
+                moved[i] = sum(parts[1:], parts[0])
         return moved.get(self.problem.y, np.zeros((len(d), self.problem.size_out)))
 
     def backward(self, g: np.ndarray) -> np.ndarray:
         """J' g for each point: (batch, size_out) -> (batch, size_in)."""
         pull: dict[int, np.ndarray] = {self.problem.y: g}
+
+        def pass_on(source: int, part: np.ndarray) -> None:
+            pull[source] = pull[source] + part if source in pull else part
+
         for i in reversed(range(len(self.problem.graph.nodes))):
             if i not in pull:
                 continue
             node = self.problem.graph.nodes[i]
             if isinstance(node, Affine):
                 for source, op in zip(node.inputs, node.operators, strict=True):
-                    part = op.rmatvec(pull[i])
-                    pull[source] = pull[source] + part if source in pull else part
+                    pass_on(source, op.rmatvec(pull[i]))
             elif isinstance(node, Elementwise):
-                part = self._slopes[i] * pull[i]
-                pull[node.input] = pull[node.input] + part if node.input in pull else part
+                pass_on(node.input, self._slopes[i] * pull[i])
+            elif isinstance(node, Groupwise):
+                pass_on(node.input, node.function.vjp(self._values[node.input], pull[i]))
+            elif isinstance(node, Product):
+                pass_on(node.left, self._values[node.right] * pull[i])
+                pass_on(node.right, self._values[node.left] * pull[i])
         return pull.get(self.problem.x, np.zeros((len(g), self.problem.size_in)))
 
 
@@ -90,14 +110,3 @@ def _largest_only(v: np.ndarray) -> np.ndarray:
     unit = np.zeros_like(v)
     np.put_along_axis(unit, best, np.where(np.take_along_axis(v, best, axis=-1) >= 0, 1.0, -1.0), axis=-1)
     return unit
-
-
-def _slopes(graph: Graph, inputs: dict[str, np.ndarray]) -> dict[int, np.ndarray]:
-    from lipcert.graph import evaluate
-
-    values = evaluate(graph, inputs)
-    return {
-        i: node.activation.derivative(values[node.input])
-        for i, node in enumerate(graph.nodes)
-        if isinstance(node, Elementwise)
-    }

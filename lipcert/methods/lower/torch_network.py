@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lipcert.errors import UsageError
-from lipcert.graph import Affine, Elementwise
+from lipcert.graph import Affine, Elementwise, Groupwise, Product
 from lipcert.operators.torch_view import realise
 from lipcert.problem import Problem
 
@@ -57,6 +57,10 @@ class TorchNetwork:
                 values.append(total)
             elif isinstance(node, Elementwise):
                 values.append(node.activation.torch(values[node.input]))
+            elif isinstance(node, Groupwise):
+                values.append(node.function.torch(values[node.input]))
+            elif isinstance(node, Product):
+                values.append(values[node.left] * values[node.right])
             elif i == self.problem.x:
                 values.append(x)
             else:

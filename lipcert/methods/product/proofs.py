@@ -12,7 +12,7 @@ from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.claim import Entrywise, Factors, NormProof, Overlap, Spectral, Taps, Terms
 from lipcert.certificate.definite import GramForm, gram_form
 from lipcert.certificate.norms import conversion, entrywise_bound, is_affordable, overlap, tap_matrices, unfolded
-from lipcert.operators import Convolution, LinearOperator, Product, Row, Sum
+from lipcert.operators import Convolution, LinearOperator, Product, Row, Sum, Transposed
 from lipcert.problem import Norm
 
 MAX_SPECTRAL_DIMENSION = 2048
@@ -56,8 +56,9 @@ def _proofs(op: LinearOperator, p: Norm, q: Norm, thorough: bool, by: Arithmetic
     if isinstance(op, Sum | Row):
         parts = [prove_norm(t, p, q, thorough, by) for t in (op.terms if isinstance(op, Sum) else op.blocks)]
         yield sum(bound for bound, _ in parts), Terms(tuple(proof for _, proof in parts))
-    if isinstance(op, Convolution) and not spectral:
-        yield from _convolution_proofs(op, conversion(op, p, q))
+    kernel = op.leaf if isinstance(op, Transposed) else op
+    if isinstance(kernel, Convolution) and not spectral:
+        yield from _convolution_proofs(kernel, conversion(op, p, q))
 
 
 def _together(factors: list[Found]) -> Found:

@@ -10,7 +10,7 @@ import numpy as np
 from lipcert.certificate.chains import Setting, group_operator, step_terms
 from lipcert.certificate.claim import Group, SpectralChain, Step
 from lipcert.certificate.norms import is_affordable
-from lipcert.graph import Affine, Elementwise, Graph
+from lipcert.graph import Affine, Graph
 from lipcert.methods.product.proofs import Found, prove_norm
 from lipcert.operators import LinearOperator, Row
 
@@ -25,7 +25,7 @@ def spectral_chain(setting: Setting, center: bool, thorough: bool) -> tuple[floa
     cut = junctions(graph, y, forks=not center)
     gains: dict[int, float] = {}
     steps: dict[int, Step] = {}
-    for node in sorted({*(i for i, n in enumerate(graph.nodes) if isinstance(n, Elementwise)), *cut, y}):
+    for node in sorted({*setting.increments.nonlinear, *cut, y}):
         options = _options(setting, node, cut, gains, center, thorough)
         gains[node], steps[node] = min(options, key=lambda found: found[0])
     return gains[y], SpectralChain(center, _needed(y, steps))

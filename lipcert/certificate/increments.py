@@ -1,0 +1,139 @@
+"""The graph of increments: how dy follows from dx over a region, nonlinear nodes known by bounds on their Jacobians.
+
+Centered (loop transformation): on the region phi' lies in [lo, hi], so phi(v) = m v + psi(v) with m = (lo + hi) / 2
+and psi' in [-(hi - lo) / 2, (hi - lo) / 2]. The linear parts join the stretches around them; neurons of fixed slope,
+and sorted or pooled groups of certain order, vanish from the nonlinear part. Everywhere, with m = 1/2 for ReLU, this
+is LipLT (Fazlyab, Entesari, Roy, Chellappa, NeurIPS 2023); on small regions most neurons are fixed and what remains is
+the norm of one matrix plus little.
+
+A product w = u v has dw = v dw_u + u dw_v with u and v somewhere in their boxes: two elementwise nodes and a sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lipcert.activations.jacobian import DiagonalBound, JacobianBound
+from lipcert.arithmetic.enclosure import Enclosure
+from lipcert.arithmetic.rounding import up
+from lipcert.certificate.boxes import Bounds
+from lipcert.graph import Affine, Elementwise, Graph, Groupwise, Increment, Input, Node, Product, linear_terms
+from lipcert.graph.nodes import renumbered
+from lipcert.operators import Diagonal, Identity, LinearOperator, Selection
+
+
+@dataclass(frozen=True, eq=False)
+class IncrementGraph:
+    """How increments of y follow from those of x: affine nodes, and `Increment` nodes with their bounds."""
+
+    graph: Graph
+    x: int
+    y: int
+
+    def bound(self, node: int) -> JacobianBound | None:
+        """The Jacobian bound of a nonlinear node, None for an affine one."""
+        body = self.graph.nodes[node]
+        return body.bound if isinstance(body, Increment) else None
+
+    @property
+    def nonlinear(self) -> list[int]:
+        return [i for i, node in enumerate(self.graph.nodes) if isinstance(node, Increment)]
+
+
+def increment_graph(graph: Graph, x: int, y: int, boxes: list[Bounds], center: bool) -> IncrementGraph:
+    """The increments over the boxes, each nonlinear node split into mean slope and remainder (center), or whole."""
+    nodes: list[Node] = []
+    new: dict[int, int] = {}
+    split = _centered if center else _whole
+    for i, node in enumerate(graph.nodes):
+        if isinstance(node, Elementwise):
+            split(nodes, new[node.input], *node.activation.slopes(*boxes[node.input]), node.origin)
+        elif isinstance(node, Product):
+            split(nodes, new[node.left], *boxes[node.right], node.origin)
+            part = len(nodes) - 1
+            split(nodes, new[node.right], *boxes[node.left], node.origin)
+            same = Identity(graph.size(i))
+            nodes.append(_affine((part, len(nodes) - 1), (same, same), node.origin))
+        elif isinstance(node, Groupwise):
+            _groups(nodes, new[node.input], node, boxes[node.input], center)
+        else:
+            nodes.append(renumbered(node, new))
+        new[i] = len(nodes) - 1
+    return IncrementGraph(Graph(tuple(nodes), ()), new[x], new[y])
+
+
+def moving_terms(graph: Graph, node: int, cut: Sequence[int], x: int) -> dict[int, LinearOperator]:
+    """The increment of an affine node, or of a nonlinear node's input, as terms; free inputs do not move."""
+    body = graph.nodes[node]
+    start = body.input if isinstance(body, Increment) else node
+    if isinstance(graph.nodes[start], Affine):
+        terms = linear_terms(graph, start, frozenset(cut))
+    else:
+        terms = {start: Identity(graph.size(start))}
+    return {s: op for s, op in terms.items() if s == x or not isinstance(graph.nodes[s], Input)}
+
+
+def _whole(nodes: list[Node], source: int, low: np.ndarray, high: np.ndarray, origin: str) -> None:
+    """Append a node whose slopes lie in [low, high]."""
+    nodes.append(Increment(source, DiagonalBound(np.maximum(np.abs(low), np.abs(high))), (low.size,), origin))
+
+
+def _centered(nodes: list[Node], source: int, low: np.ndarray, high: np.ndarray, origin: str) -> None:
+    """Append the remainder of the entries whose slope is not fixed, and the mean slope plus it."""
+    size = low.size
+    fixed = low == high
+    with np.errstate(invalid="ignore"):
+        mean = np.where(fixed, low, low / 2 + high / 2)
+    mean = np.where(np.isfinite(mean), mean, 0.0)
+    loose = np.flatnonzero(~fixed)
+    inputs: tuple[int, ...] = (source,)
+    operators: tuple[LinearOperator, ...] = (Diagonal(mean),)
+    if loose.size:
+        everything = loose.size == size
+        nodes.append(_affine((source,), (Identity(size) if everything else Selection(loose, size),), origin))
+        steepest = up(np.maximum(up(high - mean), up(mean - low)))[loose]
+        nodes.append(Increment(len(nodes) - 1, DiagonalBound(steepest), (loose.size,), origin))
+        inputs = (source, len(nodes) - 1)
+        place = Identity(size) if everything else Selection(_places(loose, size), loose.size)
+        operators = (Diagonal(mean), place)
+    nodes.append(_affine(inputs, operators, origin))
+
+
+def _groups(nodes: list[Node], source: int, node: Groupwise, box: Bounds, center: bool) -> None:
+    """Append a groupwise node; where centered, outputs that certainly equal an entry become a selection."""
+    function = node.function
+    chosen = function.chosen(*box) if center else None
+    certain = np.zeros(0, dtype=bool) if chosen is None else np.asarray((chosen >= 0).all(axis=1))
+    if chosen is None or not certain.any():
+        nodes.append(Increment(source, function.jacobian(*box), node.shape, node.origin))
+        return
+    groups, k, m = len(certain), function.width, function.out_width
+    entries = np.arange(groups * k).reshape(groups, k)
+    outputs = np.arange(groups * m).reshape(groups, m)
+    picked = np.where(certain[:, None], np.take_along_axis(entries, np.maximum(chosen, 0), axis=1), -1)
+    linear: LinearOperator = Selection(picked, groups * k)
+    if certain.all():
+        nodes.append(_affine((source,), (linear,), node.origin))
+        return
+    loose = entries[~certain].reshape(-1)
+    nodes.append(_affine((source,), (Selection(loose, groups * k),), node.origin))
+    bound = function.jacobian(*box).of_groups(~certain)
+    size = int((~certain).sum()) * m
+    nodes.append(Increment(len(nodes) - 1, bound, (size,), node.origin))
+    place = Selection(_places(outputs[~certain].reshape(-1), groups * m), size)
+    nodes.append(_affine((source, len(nodes) - 1), (linear, place), node.origin))
+
+
+def _places(chosen: np.ndarray, size: int) -> np.ndarray:
+    """The index that puts the chosen entries back to where they were, zero elsewhere."""
+    place = np.full(size, -1)
+    place[chosen] = np.arange(chosen.size)
+    return place
+
+
+def _affine(inputs: tuple[int, ...], operators: tuple[LinearOperator, ...], origin: str) -> Affine:
+    size = operators[0].out_size
+    return Affine(inputs, operators, Enclosure(np.zeros(size)), (size,), origin)

@@ -1,0 +1,75 @@
+"""What exporters write for one function in several nodes. One rule a file; each returns the function, or why not.
+
+Pairs need no rule: GraphBuilder.sorted_pairs makes MaxMin of any max and min of the same entries, and affine spellings
+(batch norm, normalised weights, residual blocks, NHWC transposes) become operators by themselves.
+"""
+
+from __future__ import annotations
+
+from lipcert.activations import Power, Reciprocal
+from lipcert.frontend.builder import GraphBuilder
+from lipcert.frontend.opnode import OpNode
+from lipcert.frontend.recognisers import (
+    gated,
+    householder,
+    layer_norm,
+    normalised_vector,
+    piecewise,
+    thresholded_softplus,
+)
+from lipcert.frontend.recognisers.miss import Miss
+from lipcert.frontend.values import Known, Live, Value
+
+PRODUCT_RULES = (gated.match,)
+QUOTIENT_RULES = (normalised_vector.match, layer_norm.match)
+WHERE_RULES = (thresholded_softplus.match, householder.match, piecewise.match)
+
+
+def read_product(build: GraphBuilder, node: OpNode, a: Live, b: Live) -> Value:
+    """The product of two tensors that depend on the input: a gated activation, a square, or a bilinear node."""
+    if a == b:
+        return build.elementwise(node, a, Power(2))
+    a, b = _together(build, node, a, b)
+    for rule in PRODUCT_RULES:
+        for x, gate in ((a, b), (b, a)):
+            found = rule(build, node, x, gate)
+            if not isinstance(found, Miss):
+                return found
+    return build.product(node, a, b)
+
+
+def read_quotient(build: GraphBuilder, node: OpNode, a: Live, b: Live) -> Value:
+    """A tensor divided by another: a normalisation, or the product with a reciprocal."""
+    a, b = _together(build, node, a, b)
+    for rule in QUOTIENT_RULES:
+        found = rule(build, node, a, b)
+        if not isinstance(found, Miss):
+            return found
+    inverse = build.elementwise(node, b, Reciprocal())
+    assert isinstance(inverse, Live)
+    return build.product(node, a, inverse)
+
+
+def read_where(build: GraphBuilder, node: OpNode, score: Live, a: Live | Known, b: Live | Known) -> Value:
+    """a where score > 0, else b: only where the two meet at score = 0, or nearly (an idiom)."""
+    reasons = []
+    for rule in WHERE_RULES:
+        found = rule(build, node, score, a, b)
+        if not isinstance(found, Miss):
+            return found
+        reasons.append(f"not {found.what}, since {found.reason}")
+    node.refuse(
+        f"a choice that depends on the input: {'; '.join(reasons)}",
+        "lipcert bounds continuous choices only; a jump has no Lipschitz constant",
+    )
+
+
+def _together(build: GraphBuilder, node: OpNode, a: Live, b: Live) -> tuple[Live, Live]:
+    from lipcert.frontend.builder import broadcast_shape
+
+    shape = broadcast_shape(node, a.shape, b.shape)
+    node.sized(shape)
+    left, right = build.spread(node, a, shape), build.spread(node, b, shape)
+    assert isinstance(left, Live)
+    assert isinstance(right, Live)
+    return left, right

@@ -1,0 +1,93 @@
+"""Layer norm spelt out: (x - mean) / sqrt(mean((x - mean)^2) + epsilon), as exporters write it before opset 17."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lipcert.activations import Power, Sqrt
+from lipcert.activations.normalising import Standardise
+from lipcert.frontend.builder import GraphBuilder
+from lipcert.frontend.opnode import OpNode
+from lipcert.frontend.recognisers.miss import Miss
+from lipcert.frontend.values import Live, Value
+from lipcert.graph import Affine, Elementwise
+from lipcert.operators import Diagonal, Identity, LinearOperator, Product, Reduction, Selection
+
+WHAT = "a layer norm"
+
+
+def match(build: GraphBuilder, node: OpNode, centered: Live, divisor: Live) -> Value | Miss:
+    """The divisor is a root of (a mean of squares of `centered`, plus epsilon); `centered` subtracts a mean."""
+    position, entries = build.source(divisor)
+    root = build.nodes[position]
+    if not (isinstance(root, Elementwise) and isinstance(root.activation, Sqrt)):
+        return Miss(WHAT, "the divisor is no square root")
+    shifted = build.nodes[root.input]
+    epsilon = shifted.bias.value if isinstance(shifted, Affine) and shifted.bias.is_exact else np.zeros(0)
+    if not (isinstance(shifted, Affine) and epsilon.size and np.all(epsilon == epsilon[0]) and epsilon[0] > 0):
+        return Miss(WHAT, "no positive epsilon is added under the root")
+    averaged = _mean(build, root.input)
+    if averaged is None:
+        return Miss(WHAT, "the root is not that of a mean")
+    squares, groups = averaged
+    body = build.nodes[squares]
+    if not (isinstance(body, Elementwise) and isinstance(body.activation, Power) and body.activation.n == 2):
+        return Miss(WHAT, "the mean is not that of squares")
+    if build.source(Live(body.input, body.shape))[0] != build.source(centered)[0] or body.input != centered.node:
+        return Miss(WHAT, "the squares are of another tensor")
+    x = _centering(build, centered.node, groups)
+    if x is None:
+        return Miss(WHAT, "what is squared is not a tensor minus its mean")
+    width = groups.shape[1]
+    inside = groups[entries] == np.arange(centered.size)[:, None]
+    if not np.all(inside.sum(axis=1) == 1):
+        return Miss(WHAT, "an entry is divided by the deviation of another group")
+    grouped = build.rearrange(node, Live(x, (centered.size,)), lambda t: t[groups.reshape(-1)])
+    result = build.groupwise(node, grouped, Standardise(width, float(epsilon[0])), (groups.size,))
+    assert isinstance(result, Live)
+    place = entries * width + inside.argmax(axis=1)
+    return build.affine(node, [(result, Selection(place, result.size))], centered.shape)
+
+
+def _mean(build: GraphBuilder, position: int) -> tuple[int, np.ndarray] | None:
+    """The node that `position` averages (plus a constant), and the entries of each mean."""
+    operators: list[LinearOperator] = []
+    while isinstance(node := build.nodes[position], Affine):
+        if len(node.inputs) != 1 or (operators and node.bias.value.any()):
+            return None
+        part = node.operators[0]
+        operators += part.factors if isinstance(part, Product) else [part]
+        position = node.inputs[0]
+    moving = [op for op in operators if not isinstance(op, Identity)]
+    reductions = [op for op in moving if isinstance(op, Reduction)]
+    scales = [op for op in moving if isinstance(op, Diagonal)]
+    if len(reductions) != 1 or len(scales) != 1 or len(moving) != 2:
+        return None
+    reduction, width = reductions[0], reductions[0].count
+    if not np.allclose(scales[0].weights, 1 / width, rtol=1e-14, atol=0):
+        return None
+    table = np.arange(reduction.in_size).reshape(reduction.in_shape)
+    kept = [a for a in range(table.ndim) if a not in reduction.axes]
+    return position, table.transpose((*kept, *reduction.axes)).reshape(-1, width)
+
+
+def _centering(build: GraphBuilder, position: int, groups: np.ndarray) -> int | None:
+    """The node x with `position` = x - (its mean over the groups, spread)."""
+    node = build.nodes[position]
+    if not (isinstance(node, Affine) and len(node.inputs) == 2 and not node.bias.value.any()):
+        return None
+    x, mean = node.inputs
+    if not isinstance(node.operators[0], Identity):
+        return None
+    operator = node.operators[1]
+    factors = operator.factors if isinstance(operator, Product) else (operator,)
+    sign = [f for f in factors if isinstance(f, Diagonal)]
+    spread = [f for f in factors if isinstance(f, Selection)]
+    if len(sign) != 1 or len(sign) + len(spread) != len(factors) or not np.all(sign[0].weights == -1):
+        return None
+    index = spread[0].index if spread else np.arange(len(groups))
+    averaged = _mean(build, mean)
+    if len(spread) > 1 or averaged is None or averaged[0] != x or not np.array_equal(averaged[1], groups):
+        return None
+    # the mean that is subtracted from an entry must be that of its own group
+    return x if np.all((groups[index] == np.arange(node.bias.value.size)[:, None]).any(axis=1)) else None
