@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lipcert.api import bound, check, load
+    from lipcert.errors import LipcertError
     from lipcert.report import Report
 
-__all__ = ["Report", "bound", "check", "load"]
+__all__ = ["LipcertError", "Report", "bound", "check", "load"]
 
 
 def __getattr__(name: str) -> Any:
@@ -23,6 +24,10 @@ def __getattr__(name: str) -> Any:
         from lipcert.report import Report
 
         return Report
+    if name == "LipcertError":
+        from lipcert.errors import LipcertError
+
+        return LipcertError
     if name in __all__:
         from lipcert import api
 

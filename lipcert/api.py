@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lipcert.errors import UsageError
+from lipcert.errors import UnsupportedModelError, UsageError
 from lipcert.frontend import Model, load_file, load_proto
 from lipcert.problem import (
     AllOutputs,
@@ -101,7 +101,10 @@ def bound(
     )
     query = Query(**{**vars(query), "region": _region(region, center, eps, ball, query)})
     problem = pose(loaded.graph, query)
-    outcome = solve(problem, method=method, timeout=timeout, gap=gap, device=device, on_step=on_step)
+    try:
+        outcome = solve(problem, method=method, timeout=timeout, gap=gap, device=device, on_step=on_step)
+    except UnsupportedModelError as error:
+        raise UnsupportedModelError(f"{loaded.path}: {error.message}", hint=error.hint) from None
     return build_report(loaded, query, outcome)
 
 

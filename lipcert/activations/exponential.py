@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lipcert.activations.sigmoidal import Sigmoid
-from lipcert.activations.smooth import Ball, Real, Smooth, growth, logistic
+from lipcert.activations.smooth import Ball, Real, Smooth, logistic
 
 
 class Exp(Smooth):
@@ -30,10 +30,10 @@ class Exp(Smooth):
         return x.exp()
 
     def _ball_value(self, x: Ball) -> Ball:
-        return growth(x)
+        return x.exp()
 
     def _ball_slope(self, x: Ball) -> Ball:
-        return growth(x)
+        return x.exp()
 
 
 class Softplus(Smooth):
@@ -98,14 +98,13 @@ class _ExponentialLinear(Smooth):
     def _ball_value(self, x: Ball) -> Ball:
         if x >= 0:
             return x * self.right
-        rise = x / self.scale
-        return self._ball_amplitude(x) * (rise.expm1() if rise < 1 else growth(rise) - 1)
+        return self._ball_amplitude(x) * (x / self.scale).expm1()
 
     def _ball_slope(self, x: Ball) -> Ball | tuple[Ball, Ball]:
         right = type(x)(self.right)
         if x > 0:
             return right
-        left = self._ball_amplitude(x) / self.scale * growth(x / self.scale)
+        left = self._ball_amplitude(x) / self.scale * (x / self.scale).exp()
         return (left, right) if x == 0 else left
 
     def _ball_amplitude(self, x: Ball) -> Ball:

@@ -186,7 +186,7 @@ class HardSwish(_Gated):
 
     name = "hard_swish"
     kinks = (-3.0, 3.0)
-    value_turns = (-3.0, -1.5)
+    value_turns = (-1.5,)
     slope_turns = (-3.0, 3.0)
 
     def value(self, x: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lipcert.activations.smooth import Ball, Smooth, growth
+from lipcert.activations.smooth import Ball, Smooth
 
 
 class Sinh(Smooth):
@@ -31,10 +31,10 @@ class Sinh(Smooth):
         return x.sinh()
 
     def _ball_value(self, x: Ball) -> Ball:
-        return _sinh(x)
+        return x.sinh()
 
     def _ball_slope(self, x: Ball) -> Ball:
-        return _cosh(x)
+        return x.cosh()
 
 
 class Cosh(Smooth):
@@ -58,10 +58,10 @@ class Cosh(Smooth):
         return x.cosh()
 
     def _ball_value(self, x: Ball) -> Ball:
-        return _cosh(x)
+        return x.cosh()
 
     def _ball_slope(self, x: Ball) -> Ball:
-        return _sinh(x)
+        return x.sinh()
 
 
 class Asinh(Smooth):
@@ -143,15 +143,3 @@ class Atanh(Smooth):
 
     def _ball_slope(self, x: Ball) -> Ball:
         return 1 / ((1 - x) * (1 + x))
-
-
-def _sinh(x: Ball) -> Ball:
-    if abs(x) < 1:
-        return x.sinh()
-    large, small = growth(abs(x)), (-abs(x)).exp()  # Arb's own ends where its exponents do
-    return (large - small) / (2 if x > 0 else -2)
-
-
-def _cosh(x: Ball) -> Ball:
-    large, small = growth(abs(x)), (-abs(x)).exp()
-    return (large + small) / 2

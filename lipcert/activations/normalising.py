@@ -164,16 +164,16 @@ class Standardise(_Normalising):
         if n == 1:
             return np.zeros_like(lower), np.zeros_like(upper)
         root = float(up(math.sqrt(n - 1)))  # |z_i| <= sqrt(n - 1)
-        center, s = _centered(lower, upper), self._scale(lower, upper)
-        low, high = _quotient(center.lower(), center.upper(), s.lower(), s.upper())
+        center = _centered(lower, upper)
+        low, high = _quotient(center.lower(), center.upper(), *self._scale(lower, upper))
         return np.fmax(low, -root), np.fmin(high, root)
 
-    def _scale(self, lower: np.ndarray, upper: np.ndarray) -> Enclosure:
-        """s over the box, (*batch, G, 1)."""
+    def _scale(self, lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Bounds on s over the box, (*batch, G, 1)."""
         least = _least_spread(lower, upper) / self.width * _shrink(self.width)
-        largest = up(inflate((_centered(lower, upper).magnitude() ** 2).sum(axis=-1, keepdims=True), 2 * self.width))
+        largest = inflate((_centered(lower, upper).magnitude() ** 2).sum(axis=-1, keepdims=True), 2 * self.width)
         most = up(inflate(largest / self.width, 2) + self.epsilon)
-        return hull(down(np.sqrt(down(least + self.epsilon))), sqrt_up(most))
+        return down(np.sqrt(down(least + self.epsilon))), sqrt_up(most)
 
     def jacobian(self, lower: np.ndarray, upper: np.ndarray) -> BlockBound:
         n = self.width
@@ -181,10 +181,8 @@ class Standardise(_Normalising):
         groups = len(z)
         if n == 1:
             return _zero_block(groups)
-        grouped_low, grouped_high = self.groups(lower), self.groups(upper)
-        least = _least_spread(grouped_low, grouped_high) / n * _shrink(n)
-        with np.errstate(divide="ignore"):
-            steepest = up(1 / down(np.sqrt(down(least + self.epsilon))))[:, 0]  # 1 / s
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            steepest = _inverse(self._scale(self.groups(lower), self.groups(upper))[0])
         mean_z = np.minimum(1.0, inflate(z.sum(axis=1), n) / n)  # |z|_1 / n <= |z|_2 / sqrt(n) <= 1
         near = up(up(2.0 - down(2.0 / n)) + mul_up(z, inflate(mean_z, 2)[:, None]))
         sums = mul_up(np.minimum(float(up(math.sqrt(n - 1))), near), steepest[:, None])
@@ -201,11 +199,11 @@ class Standardise(_Normalising):
             return exact(np.zeros(d.shape))
         z, moved = self._values(lower, upper), d.rearrange(self.groups)
         part = exact(np.array(1.0)) / exact(np.array(float(self.width)))
-        scale = self._scale(self.groups(lower), self.groups(upper))
-        if not np.all(scale.lower() > 0):
+        least, most = self._scale(self.groups(lower), self.groups(upper))
+        if not np.all(least > 0):
             return Enclosure(d.value, np.full(d.shape, np.inf))
         change = moved - moved.total() * part - z * ((z * moved).total() * part)
-        return (change / scale).rearrange(flat)
+        return (change / hull(least, most)).rearrange(flat)
 
     def jvp(self, x: np.ndarray, d: np.ndarray) -> np.ndarray:
         z, moved = self.groups(self.value(x)), self.groups(d)
@@ -224,6 +222,115 @@ class Standardise(_Normalising):
 
     def describe(self) -> str:
         return f"standardise(epsilon={self.epsilon:g})"
+
+
+class RootMeanSquare(_Normalising):
+    """z = x / sqrt(mean(x^2) + epsilon) (Zhang, Sennrich 2019); J = (I - z z'/n) / s: |J|_2 <= 1 / s."""
+
+    name = "root_mean_square"
+
+    def __init__(self, width: int, epsilon: float) -> None:
+        super().__init__(width)
+        self.epsilon = epsilon
+
+    def value(self, x: np.ndarray) -> np.ndarray:
+        grouped = self.groups(x)
+        return flat(grouped / np.sqrt((grouped**2).mean(axis=-1, keepdims=True) + self.epsilon))
+
+    def _bounds(self, lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        root = float(up(math.sqrt(self.width)))  # |z_i| <= sqrt(n)
+        low, high = _quotient(lower, upper, *self._scale(lower, upper))
+        return np.fmax(low, -root), np.fmin(high, root)
+
+    def _scale(self, lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Bounds on s over the box, (*batch, G, 1)."""
+        n = self.width
+        nearest, farthest = _nearest_and_farthest(lower, upper)
+        least = (nearest**2).sum(axis=-1, keepdims=True) / n * _shrink(n)
+        most = up(inflate(inflate((farthest**2).sum(axis=-1, keepdims=True), 2 * n) / n, 2) + self.epsilon)
+        return down(np.sqrt(down(least + self.epsilon))), sqrt_up(most)
+
+    def jacobian(self, lower: np.ndarray, upper: np.ndarray) -> BlockBound:
+        n = self.width
+        z = self._values(lower, upper).magnitude()
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            steepest = _inverse(self._scale(self.groups(lower), self.groups(upper))[0])
+        mean_z = np.minimum(1.0, inflate(z.sum(axis=1), n) / n)  # |z|_1 / n <= |z|_2 / sqrt(n) <= 1
+        near = up(1.0 + mul_up(z, inflate(mean_z, 2)[:, None]))
+        sums = mul_up(np.minimum(float(up(math.sqrt(n))), near), steepest[:, None])
+        return BlockBound(steepest, sums, sums)
+
+    def tangent(self, lower: np.ndarray, upper: np.ndarray, d: Enclosure) -> Enclosure:
+        least, most = self._scale(self.groups(lower), self.groups(upper))
+        if not np.all(least > 0):
+            return Enclosure(d.value, np.full(d.shape, np.inf))
+        z, moved = self._values(lower, upper), d.rearrange(self.groups)
+        part = exact(np.array(1.0)) / exact(np.array(float(self.width)))
+        return ((moved - z * ((z * moved).total() * part)) / hull(least, most)).rearrange(flat)
+
+    def jvp(self, x: np.ndarray, d: np.ndarray) -> np.ndarray:
+        z, moved = self.groups(self.value(x)), self.groups(d)
+        s = np.sqrt((self.groups(x) ** 2).mean(axis=-1, keepdims=True) + self.epsilon)
+        return flat((moved - z * (z * moved).mean(axis=-1, keepdims=True)) / s)
+
+    def vjp(self, x: np.ndarray, g: np.ndarray) -> np.ndarray:
+        return self.jvp(x, g)  # J is symmetric
+
+    def torch(self, x: Any) -> Any:
+        grouped = x.reshape(len(x), -1, self.width)
+        return (grouped / (grouped.square().mean(dim=-1, keepdim=True) + self.epsilon).sqrt()).reshape(len(x), -1)
+
+    def describe(self) -> str:
+        return f"root_mean_square(epsilon={self.epsilon:g})"
+
+
+class LogSumExp(_Normalising):
+    """log sum_j exp(x_j), one number for each group; J is the row of softmax."""
+
+    name = "log_sum_exp"
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.out_width = 1
+
+    def value(self, x: np.ndarray) -> np.ndarray:
+        grouped = self.groups(x)
+        largest = grouped.max(axis=-1, keepdims=True)
+        return (largest + np.log(np.exp(grouped - largest).sum(axis=-1, keepdims=True)))[..., 0]
+
+    def _bounds(self, lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        # increasing in every entry; log sum exp = x_k - log softmax(x)_k, for the largest entry k
+        ends = []
+        for corner in (lower, upper):
+            k = corner.argmax(axis=-1)[..., None]
+            logs = LogSoftmax(self.width)._bounds(corner, corner)
+            largest = np.take_along_axis(corner, k, axis=-1)
+            low, high = (np.take_along_axis(side, k, axis=-1) for side in logs)
+            ends.append((down(largest - high), up(largest - low)))
+        return ends[0][0], ends[1][1]
+
+    def jacobian(self, lower: np.ndarray, upper: np.ndarray) -> BlockBound:
+        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+            _, p_high = _softmax_bounds(self.groups(lower), self.groups(upper))
+        norms = np.minimum(1.0, norm_up(p_high, 2.0))
+        return BlockBound(norms, np.ones((len(p_high), 1)), p_high, p_high[:, None, :])
+
+    def tangent(self, lower: np.ndarray, upper: np.ndarray, d: Enclosure) -> Enclosure:
+        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+            p = hull(*_softmax_bounds(self.groups(lower), self.groups(upper)))
+        return (p * d.rearrange(self.groups)).total().rearrange(flat)
+
+    def jvp(self, x: np.ndarray, d: np.ndarray) -> np.ndarray:
+        return (Softmax(self.width).value(x) * d).reshape(*x.shape[:-1], -1, self.width).sum(axis=-1)
+
+    def vjp(self, x: np.ndarray, g: np.ndarray) -> np.ndarray:
+        return flat(self.groups(Softmax(self.width).value(x)) * g[..., None])
+
+    def torch(self, x: Any) -> Any:
+        return x.reshape(len(x), -1, self.width).logsumexp(dim=-1)
+
+    def describe(self) -> str:
+        return f"log_sum_exp of {self.width}"
 
 
 class LpNormalise(_Normalising):
@@ -247,8 +354,7 @@ class LpNormalise(_Normalising):
 
     def _sizes(self, lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Bounds on max(|x|_p, floor), (*batch, G, 1)."""
-        nearest = np.maximum(0.0, np.maximum(lower, -upper))
-        farthest = np.maximum(np.abs(lower), np.abs(upper))
+        nearest, farthest = _nearest_and_farthest(lower, upper)
         least = np.linalg.norm(nearest, ord=self.p, axis=-1, keepdims=True) * _shrink(self.width) - 1e-300
         return np.maximum(np.maximum(least, 0.0), self.floor), np.maximum(
             norm_up(farthest, float(self.p))[..., None], self.floor
@@ -258,7 +364,7 @@ class LpNormalise(_Normalising):
         n = self.width
         z = self._values(lower, upper).magnitude()
         with np.errstate(divide="ignore", over="ignore"):
-            steepest = up(1 / self._sizes(self.groups(lower), self.groups(upper))[0][:, 0])  # 1 / size
+            steepest = _inverse(self._sizes(self.groups(lower), self.groups(upper))[0])
         if self.p == 2:
             # (I - z z') / size, or I / floor below it
             row = np.minimum(math.sqrt(n) * (1 + 1e-15), up(1 + mul_up(z, inflate(z.sum(axis=1, keepdims=True), n))))
@@ -375,13 +481,24 @@ def _zero_block(groups: int) -> BlockBound:
     return BlockBound(zero[:, 0], zero, zero)
 
 
+def _nearest_and_farthest(lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the largest |x_i| over the box."""
+    return np.maximum(0.0, np.maximum(lower, -upper)), np.maximum(np.abs(lower), np.abs(upper))
+
+
 def _shrink(n: int) -> float:
     """Turns a float64 sum of n non-negative terms, or a root of it, into a lower bound."""
     return 1 - 4 * (n + 16) * 2.0**-53
 
 
+def _inverse(least: np.ndarray) -> np.ndarray:
+    """(G,) upper bounds on 1 / s from lower bounds (G, 1) on s >= 0; infinite where s may be 0 or is not known."""
+    positive = least > 0
+    return np.where(positive, up(1 / np.where(positive, least, 1.0)), np.inf)[:, 0]
+
+
 def _quotient(low: np.ndarray, high: np.ndarray, least: np.ndarray, most: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Bounds on [low, high] / [least, most] for a divisor >= 0; NaN or infinite where it may be 0."""
+    """Bounds on [low, high] / [least, most] for a divisor 0 <= least <= most; NaN or infinite where it may be 0."""
     return down(low / np.where(low >= 0, most, least)), up(high / np.where(high >= 0, least, most))
 
 

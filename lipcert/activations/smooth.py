@@ -32,12 +32,9 @@ HALF_PI = (math.pi / 2, math.nextafter(math.pi / 2, 2))
 """pi/2: the float nearest to pi is below it."""
 
 _PRECISIONS = (64, 128, 256, 512, 1024)
-"""Bits: the next is tried where cancellation leaves fewer than _ENOUGH correct ones."""
+"""Bits: the next is tried where fewer than _ENOUGH are correct, after cancellation or in exp(1e300)."""
 
 _ENOUGH = 52
-
-_MUCH = 1e6
-"""exp(_MUCH), times any positive float, exceeds every float."""
 
 
 class Smooth(Activation):
@@ -94,7 +91,8 @@ class Smooth(Activation):
         undefined = ~((lower >= self.domain[0]) & (upper <= self.domain[1]))  # so for NaN
         for pole in self.poles:
             undefined |= (lower <= pole) & (upper >= pole)
-        if not self.poles:  # balls may round across a limit, as that of exp(-1e300) across zero
+        # balls reach across limits, as that of exp(-1e300) across zero; with a pole inside, limits bound nothing
+        if set(self.poles) <= set(self.domain):
             low = np.maximum(low, min(least for least, _ in extremes))
             high = np.minimum(high, max(most for _, most in extremes))
         # a lower bound of +inf, as at a vertical tangent, says no more than the largest float, and breaks arithmetic
@@ -156,11 +154,6 @@ def logistic(x: Ball) -> Ball:
     """1 / (1 + exp(-x)) without overflow."""
     small = (-abs(x)).exp()
     return (1 if x >= 0 else small) / (1 + small)
-
-
-def growth(x: Ball) -> Ball:
-    """exp(x), or a smaller number that overflows all the same: Arb's exponents end too."""
-    return type(x)(_MUCH).exp() if x > _MUCH else x.exp()
 
 
 def _accurate(function: Function, x: Ball) -> tuple[Ball, ...]:

@@ -152,7 +152,8 @@ def _wave(quarter: int, lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarra
     with np.errstate(invalid="ignore"):
         crest = period | (last // 2 > first // 2)  # an even number in (first, last]
         trough = period | ((last + 1) // 2 > (first + 1) // 2)
-    return np.where(trough, -1.0, np.minimum(*lows)), np.where(crest, 1.0, np.maximum(*highs))
+    low, high = np.maximum(np.minimum(*lows), -1.0), np.minimum(np.maximum(*highs), 1.0)
+    return np.where(trough, -1.0, low), np.where(crest, 1.0, high)
 
 
 def _multiples(shift: float, lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

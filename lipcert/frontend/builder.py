@@ -29,6 +29,8 @@ class GraphBuilder:
         self.nodes: list[Node] = []
         self.notes: list[str] = []
         """What was read as something else than its letters: see DESIGN, idioms."""
+        self.rewritten: set[str] = set()
+        """Tensors that a recogniser reads from further back than their own node's inputs."""
         self.reflections: dict[tuple[int, bytes, bytes], Live] = {}
         """Householder nodes by their source, groups and normals: each is read from several Where nodes."""
         self._sorted: dict[bytes, Live] = {}

@@ -45,6 +45,8 @@ class Converted:
     opset: int
     folded: tuple[str, ...]
     notes: tuple[str, ...]
+    rewritten: frozenset[str] = frozenset()
+    """Tensors computed from further back than their own ONNX node's inputs (GraphBuilder.rewritten)."""
 
 
 def convert(module: ir.Model) -> Converted:
@@ -75,7 +77,15 @@ def convert(module: ir.Model) -> Converted:
     if walk.stand_ins:
         complete, values = _without_stand_ins(complete, values, walk.stand_ins)
     return Converted(
-        complete, values, inputs, tuple(outputs), parameters, opset, tuple(walk.folded), tuple(dict.fromkeys(notes))
+        complete,
+        values,
+        inputs,
+        tuple(outputs),
+        parameters,
+        opset,
+        tuple(walk.folded),
+        tuple(dict.fromkeys(notes)),
+        frozenset(walk.build.rewritten),
     )
 
 

@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 
 from lipcert.certificate import Claim, verify, verify_witness
-from lipcert.errors import NotProvedError, UsageError
+from lipcert.errors import NotProvedError, UnsupportedModelError, UsageError
 from lipcert.methods import Method, OutOfTime, Progress
 from lipcert.methods.product import ProductMethod
+from lipcert.planning.obstacles import find_obstacle, hint
 from lipcert.planning.outcome import Attempt, Outcome
 from lipcert.problem import Problem
 
@@ -37,6 +38,7 @@ def solve(
 ) -> Outcome:
     """Bound the problem from above and below until the methods are done, the gap is reached or time is up.
 
+    Raises UnsupportedModelError where a node is not Lipschitz over the region, as far as its box tells.
     `gap` stops early once upper / lower is at most this. A KeyboardInterrupt ends the run with what is verified so far.
     """
     if timeout is not None and not timeout >= 0:
@@ -50,6 +52,9 @@ def solve(
         _run(problem, _chosen(method), outcome, progress, gap, device, lower, on_step)
     except KeyboardInterrupt:
         outcome.interrupted = True
+    if outcome.upper is not None and outcome.lower > outcome.upper:
+        # each was verified by itself: one of the two proofs is wrong, and no number may leave
+        raise RuntimeError(f"the upper bound {outcome.upper!r} is below the attained {outcome.lower!r}")
     outcome.timed_out = outcome.timed_out or progress.remaining() < 0
     outcome.seconds = time.monotonic() - started
     return outcome
@@ -84,6 +89,8 @@ def _run(
             searched = True
         if progress.remaining() < 0 or (gap is not None and outcome.gap is not None and outcome.gap <= gap):
             break
+    if outcome.claim is None and (obstacle := find_obstacle(problem)) is not None:
+        raise UnsupportedModelError(obstacle, hint=hint(problem))
     if not searched:
         _search_lower(problem, outcome, progress, device, on_step)
 

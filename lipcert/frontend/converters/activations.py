@@ -11,8 +11,9 @@ from lipcert.activations import Activation
 from lipcert.arithmetic.enclosure import Enclosure
 from lipcert.frontend.builder import GraphBuilder, broadcast_shape
 from lipcert.frontend.opnode import OpNode
+from lipcert.frontend.recognisers import read_logarithm
 from lipcert.frontend.registry import converter
-from lipcert.frontend.values import Known, Value
+from lipcert.frontend.values import Known, Live, Value
 
 _PLAIN: dict[str, tuple[tuple[int, ...], type[Activation]]] = {
     "Abs": ((6, 13), facts.Abs),
@@ -27,7 +28,6 @@ _PLAIN: dict[str, tuple[tuple[int, ...], type[Activation]]] = {
     "Erf": ((9, 13), facts.Erf),
     "Exp": ((6, 13), facts.Exp),
     "HardSwish": ((14, 22), facts.HardSwish),
-    "Log": ((6, 13), facts.Log),
     "Mish": ((18, 22), facts.Mish),
     "Reciprocal": ((6, 13), facts.Reciprocal),
     "Relu": ((6, 13, 14), facts.Relu),
@@ -61,6 +61,12 @@ def apply(build: GraphBuilder, node: OpNode, activation: Activation) -> Value:
 
 for _op, (_since, _make) in _PLAIN.items():
     _register(_op, _since, _make)
+
+
+@converter("Log", 6, 13)
+def log(build: GraphBuilder, node: OpNode) -> Value:
+    value = node.real(0)
+    return read_logarithm(build, node, value) if isinstance(value, Live) else apply(build, node, facts.Log())
 
 
 @converter("LeakyRelu", 6, 16)

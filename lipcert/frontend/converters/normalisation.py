@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from lipcert.activations.groupwise import GroupFunction
-from lipcert.activations.normalising import LogSoftmax, LpNormalise, Softmax, Standardise
+from lipcert.activations.normalising import LogSoftmax, LpNormalise, RootMeanSquare, Softmax, Standardise
 from lipcert.arithmetic.enclosure import Enclosure, exact
 from lipcert.frontend.builder import GraphBuilder, broadcast_shape
 from lipcert.frontend.converters.arithmetic import add_constant
@@ -50,6 +50,16 @@ def layer_normalization(build: GraphBuilder, node: OpNode) -> Value:
     width = size_of(value.shape[axis:])
     result = _in_groups(build, node, value, tuple(range(axis, rank)), Standardise(width, _epsilon(node)))
     return _scaled(build, node, result, 1, 2)
+
+
+@converter("RMSNormalization", 23)
+def rms_normalization(build: GraphBuilder, node: OpNode) -> Value:
+    """Divided by the root mean square over the axes from `axis` on, times scale."""
+    value = node.real(0)
+    rank = len(value.shape)
+    axis = node.axis(int(node.attr("axis", -1)), rank)
+    function = RootMeanSquare(size_of(value.shape[axis:]), _epsilon(node))
+    return _scaled(build, node, _in_groups(build, node, value, tuple(range(axis, rank)), function), 1, 2)
 
 
 @converter("InstanceNormalization", 6, 22)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from lipcert import activations as facts
-from lipcert.activations.normalising import LpNorm
+from lipcert.activations.groupwise import GroupFunction
+from lipcert.activations.normalising import LogSumExp, LpNorm
 from lipcert.arithmetic.enclosure import Enclosure, exact
 from lipcert.frontend.builder import GraphBuilder
 from lipcert.frontend.opnode import OpNode
@@ -46,6 +47,16 @@ def reduce_l1(build: GraphBuilder, node: OpNode) -> Value:
 @converter("ReduceL2", 1, 11, 13, 18)
 def reduce_l2(build: GraphBuilder, node: OpNode) -> Value:
     return _norm(build, node, 2)
+
+
+@converter("ReduceLogSumExp", 1, 11, 13, 18, 28)
+def reduce_log_sum_exp(build: GraphBuilder, node: OpNode) -> Value:
+    value = node.real(0)
+    axes = axes_of(node, value.shape, axes_input_since=18)
+    if axes is None:
+        return value
+    width = size_of(tuple(value.shape[a] for a in axes))
+    return _grouped(build, node, value, axes, LogSumExp(width), reduced_shape(node, value.shape, axes))
 
 
 @converter("GlobalAveragePool", 1, 22)
@@ -101,12 +112,26 @@ def divide(build: GraphBuilder, node: OpNode, total: Live | Known, counts: np.nd
 def norm_over(
     build: GraphBuilder, node: OpNode, value: Live | Known, axes: tuple[int, ...], shape: Shape, p: int
 ) -> Live | Known:
-    kept = [a for a in range(len(value.shape)) if a not in axes]
-    grouped = build.rearrange(node, value, lambda t: t.transpose((*kept, *axes)))
     width = size_of(tuple(value.shape[a] for a in axes))
-    if isinstance(grouped, Known):
-        return Known(_known_norm(grouped.data.reshape((-1, width)), p).reshape(shape))
-    return build.groupwise(node, grouped, LpNorm(width, p), shape)
+    if isinstance(value, Known):
+        kept = [a for a in range(len(value.shape)) if a not in axes]
+        rows = value.data.rearrange(lambda t: t.transpose((*kept, *axes)).reshape(-1, width))
+        return Known(_known_norm(rows, p).reshape(shape))
+    return _grouped(build, node, value, axes, LpNorm(width, p), shape)
+
+
+def _grouped(
+    build: GraphBuilder,
+    node: OpNode,
+    value: Live | Known,
+    axes: tuple[int, ...],
+    function: GroupFunction,
+    shape: Shape,
+) -> Live | Known:
+    """One number for each group of entries along the axes."""
+    kept = [a for a in range(len(value.shape)) if a not in axes]
+    moved = build.rearrange(node, value, lambda t: t.transpose((*kept, *axes)))
+    return build.groupwise(node, moved, function, shape)
 
 
 def _known_norm(rows: Enclosure, p: int) -> Enclosure:

@@ -6,21 +6,23 @@ Pairs need no rule: GraphBuilder.sorted_pairs makes MaxMin of any max and min of
 
 from __future__ import annotations
 
-from lipcert.activations import Power, Reciprocal
+from lipcert.activations import Log, Power, Reciprocal
 from lipcert.frontend.builder import GraphBuilder
 from lipcert.frontend.opnode import OpNode
 from lipcert.frontend.recognisers import (
     gated,
     householder,
     layer_norm,
+    log_probability,
     normalised_vector,
     piecewise,
+    reciprocal_root,
     thresholded_softplus,
 )
 from lipcert.frontend.recognisers.miss import Miss
 from lipcert.frontend.values import Known, Live, Value
 
-PRODUCT_RULES = (gated.match,)
+PRODUCT_RULES = (gated.match, reciprocal_root.match)
 QUOTIENT_RULES = (normalised_vector.match, layer_norm.match)
 WHERE_RULES = (thresholded_softplus.match, householder.match, piecewise.match)
 
@@ -34,8 +36,14 @@ def read_product(build: GraphBuilder, node: OpNode, a: Live, b: Live) -> Value:
         for x, gate in ((a, b), (b, a)):
             found = rule(build, node, x, gate)
             if not isinstance(found, Miss):
-                return found
+                return _matched(build, node, found)
     return build.product(node, a, b)
+
+
+def read_logarithm(build: GraphBuilder, node: OpNode, x: Live) -> Value:
+    """The logarithm of a tensor that depends on the input: of a probability, or plainly."""
+    found = log_probability.match(build, node, x)
+    return build.elementwise(node, x, Log()) if isinstance(found, Miss) else _matched(build, node, found)
 
 
 def read_quotient(build: GraphBuilder, node: OpNode, a: Live, b: Live) -> Value:
@@ -44,7 +52,7 @@ def read_quotient(build: GraphBuilder, node: OpNode, a: Live, b: Live) -> Value:
     for rule in QUOTIENT_RULES:
         found = rule(build, node, a, b)
         if not isinstance(found, Miss):
-            return found
+            return _matched(build, node, found)
     inverse = build.elementwise(node, b, Reciprocal())
     assert isinstance(inverse, Live)
     return build.product(node, a, inverse)
@@ -56,12 +64,17 @@ def read_where(build: GraphBuilder, node: OpNode, score: Live, a: Live | Known, 
     for rule in WHERE_RULES:
         found = rule(build, node, score, a, b)
         if not isinstance(found, Miss):
-            return found
+            return _matched(build, node, found)
         reasons.append(f"not {found.what}, since {found.reason}")
     node.refuse(
         f"a choice that depends on the input: {'; '.join(reasons)}",
         "lipcert bounds continuous choices only; a jump has no Lipschitz constant",
     )
+
+
+def _matched(build: GraphBuilder, node: OpNode, found: Value) -> Value:
+    build.rewritten.add(node.outputs[0])
+    return found
 
 
 def _together(build: GraphBuilder, node: OpNode, a: Live, b: Live) -> tuple[Live, Live]:

@@ -1,11 +1,14 @@
-"""Layer norm spelt out: (x - mean) / sqrt(mean((x - mean)^2) + epsilon), as exporters write it before opset 17."""
+"""Layer norm spelt out: (x - mean) / sqrt(mean((x - mean)^2) + epsilon), as exporters write it before opset 17.
+
+The root mean square norm is the same without the mean; torch writes it as a product with a reciprocal.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from lipcert.activations import Power, Sqrt
-from lipcert.activations.normalising import Standardise
+from lipcert.activations.normalising import RootMeanSquare, Standardise
 from lipcert.frontend.builder import GraphBuilder
 from lipcert.frontend.opnode import OpNode
 from lipcert.frontend.recognisers.miss import Miss
@@ -17,54 +20,62 @@ WHAT = "a layer norm"
 
 
 def match(build: GraphBuilder, node: OpNode, centered: Live, divisor: Live) -> Value | Miss:
-    """The divisor is a root of (a mean of squares of `centered`, plus epsilon); `centered` subtracts a mean."""
+    """The divisor is a root of (a mean of squares of `centered`, plus epsilon); `centered` may subtract that mean.
+
+    Without the subtraction it is a root mean square norm.
+    """
     position, entries = build.source(divisor)
     root = build.nodes[position]
     if not (isinstance(root, Elementwise) and isinstance(root.activation, Sqrt)):
         return Miss(WHAT, "the divisor is no square root")
-    shifted = build.nodes[root.input]
+    return standardised(build, node, centered, root.input, entries)
+
+
+def standardised(build: GraphBuilder, node: OpNode, centered: Live, under: int, entries: np.ndarray) -> Value | Miss:
+    """`centered` over the root of node `under`, entry i of it over the root of its entry entries[i]."""
+    shifted = build.nodes[under]
     epsilon = shifted.bias.value if isinstance(shifted, Affine) and shifted.bias.is_exact else np.zeros(0)
-    if not (isinstance(shifted, Affine) and epsilon.size and np.all(epsilon == epsilon[0]) and epsilon[0] > 0):
+    if not (epsilon.size and np.all(epsilon == epsilon[0]) and epsilon[0] > 0):
         return Miss(WHAT, "no positive epsilon is added under the root")
-    averaged = _mean(build, root.input)
+    averaged = mean_of(build, under)
     if averaged is None:
         return Miss(WHAT, "the root is not that of a mean")
     squares, groups = averaged
     body = build.nodes[squares]
     if not (isinstance(body, Elementwise) and isinstance(body.activation, Power) and body.activation.n == 2):
         return Miss(WHAT, "the mean is not that of squares")
-    if build.source(Live(body.input, body.shape))[0] != build.source(centered)[0] or body.input != centered.node:
+    if body.input != centered.node:
         return Miss(WHAT, "the squares are of another tensor")
-    x = _centering(build, centered.node, groups)
-    if x is None:
-        return Miss(WHAT, "what is squared is not a tensor minus its mean")
-    width = groups.shape[1]
     inside = groups[entries] == np.arange(centered.size)[:, None]
     if not np.all(inside.sum(axis=1) == 1):
         return Miss(WHAT, "an entry is divided by the deviation of another group")
-    grouped = build.rearrange(node, Live(x, (centered.size,)), lambda t: t[groups.reshape(-1)])
-    result = build.groupwise(node, grouped, Standardise(width, float(epsilon[0])), (groups.size,))
+    x = _centering(build, centered.node, groups)
+    width = groups.shape[1]
+    function = RootMeanSquare(width, float(epsilon[0])) if x is None else Standardise(width, float(epsilon[0]))
+    start = Live(centered.node if x is None else x, (centered.size,))
+    grouped = build.rearrange(node, start, lambda t: t[groups.reshape(-1)])
+    result = build.groupwise(node, grouped, function, (groups.size,))
     assert isinstance(result, Live)
     place = entries * width + inside.argmax(axis=1)
     return build.affine(node, [(result, Selection(place, result.size))], centered.shape)
 
 
-def _mean(build: GraphBuilder, position: int) -> tuple[int, np.ndarray] | None:
+def mean_of(build: GraphBuilder, position: int) -> tuple[int, np.ndarray] | None:
     """The node that `position` averages (plus a constant), and the entries of each mean."""
-    operators: list[LinearOperator] = []
-    while isinstance(node := build.nodes[position], Affine):
-        if len(node.inputs) != 1 or (operators and node.bias.value.any()):
+    moving: list[LinearOperator] = []
+    while not any(isinstance(op, Reduction) for op in moving):
+        node = build.nodes[position]
+        if not isinstance(node, Affine) or len(node.inputs) != 1 or (moving and node.bias.value.any()):
             return None
         part = node.operators[0]
-        operators += part.factors if isinstance(part, Product) else [part]
+        factors = part.factors if isinstance(part, Product) else (part,)
+        moving += [op for op in factors if not isinstance(op, Identity)]
         position = node.inputs[0]
-    moving = [op for op in operators if not isinstance(op, Identity)]
-    reductions = [op for op in moving if isinstance(op, Reduction)]
-    scales = [op for op in moving if isinstance(op, Diagonal)]
-    if len(reductions) != 1 or len(scales) != 1 or len(moving) != 2:
+    scale, reduction = moving[0], moving[-1]
+    if len(moving) != 2 or not isinstance(scale, Diagonal) or not isinstance(reduction, Reduction):
         return None
-    reduction, width = reductions[0], reductions[0].count
-    if not np.allclose(scales[0].weights, 1 / width, rtol=1e-14, atol=0):
+    width = reduction.count
+    if not np.allclose(scale.weights, 1 / width, rtol=1e-14, atol=0):
         return None
     table = np.arange(reduction.in_size).reshape(reduction.in_shape)
     kept = [a for a in range(table.ndim) if a not in reduction.axes]
@@ -86,7 +97,7 @@ def _centering(build: GraphBuilder, position: int, groups: np.ndarray) -> int | 
     if len(sign) != 1 or len(sign) + len(spread) != len(factors) or not np.all(sign[0].weights == -1):
         return None
     index = spread[0].index if spread else np.arange(len(groups))
-    averaged = _mean(build, mean)
+    averaged = mean_of(build, mean)
     if len(spread) > 1 or averaged is None or averaged[0] != x or not np.array_equal(averaged[1], groups):
         return None
     # the mean that is subtracted from an entry must be that of its own group
