@@ -10,9 +10,12 @@ import click
 @click.option("--ops", is_flag=True, help="List the ONNX ops that lipcert reads, with their opset versions.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def inspect(model: str | None, ops: bool, debug: bool) -> int:
-    """Show the inputs, outputs and nodes of MODEL as lipcert sees them, and how the import was checked."""
-    from lipcert.errors import UsageError
-    from lipcert.report.inspection import print_model, print_ops
+    """Show the inputs, outputs and nodes of MODEL as lipcert sees them, and how the import was checked.
+
+    Of a model that is refused, show every node that is the reason, not only the first.
+    """
+    from lipcert.errors import ModelError, UsageError
+    from lipcert.report.inspection import print_model, print_ops, print_refusals
 
     if ops:
         print_ops()
@@ -21,5 +24,11 @@ def inspect(model: str | None, ops: bool, debug: bool) -> int:
         raise UsageError("inspect needs a model", hint="lipcert inspect model.onnx")
     from lipcert import api
 
-    print_model(api.load(model))
+    try:
+        print_model(api.load(model))
+    except ModelError as error:
+        if not error.others:
+            raise
+        print_refusals(error)
+        return error.exit_status
     return 0

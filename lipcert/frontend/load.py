@@ -86,7 +86,7 @@ def _located(error: ModelError, path: str) -> ModelError:
     """The error with the model's path in front; that of several names the command that lists them."""
     count = len(error.others)
     more = f"; {count} more {'problem' if count == 1 else 'problems'}: see `lipcert inspect`" if count else ""
-    located = type(error)(f"{path}: {error.message}", hint=f"{error.hint}{more}")
+    located = type(error)(f"{path}: {error.message}", hint=f"{error.hint}{more}".removeprefix("; "))
     located.others = tuple(_located(other, path) for other in error.others)
     return located
 

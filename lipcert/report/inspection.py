@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.table import Table
 
+from lipcert.errors import ModelError
 from lipcert.frontend import Model
 from lipcert.frontend.registry import supported_ops
 from lipcert.graph import Affine, Elementwise, Groupwise, Node, Product
@@ -14,6 +15,14 @@ def print_model(model: Model) -> None:
     """Header, then one line a node."""
     show(_header(model))
     show(_nodes(model))
+
+
+def print_refusals(error: ModelError) -> None:
+    """Every reason why a model is refused, one line each."""
+    problems = (error, *error.others)
+    print(f"{len(problems)} problems:")
+    for problem in problems:
+        print(f"  {problem}")
 
 
 def print_ops() -> None:

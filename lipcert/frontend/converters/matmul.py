@@ -28,7 +28,7 @@ def matmul(build: GraphBuilder, node: OpNode) -> Value:
         return build.affine(node, [(a, _times(b.data, a.shape))], shape)
     if isinstance(a, Known) and len(a.shape) <= 2:
         return build.affine(node, [(b, _timed_by(a.data, b.shape))], shape)
-    return _general_product(build, node, a, b, shape)
+    return tensor_product(build, node, a, b, shape)
 
 
 @converter("Gemm", 7, 9, 11, 13)
@@ -46,7 +46,7 @@ def gemm(build: GraphBuilder, node: OpNode) -> Value:
     elif isinstance(a, Known):
         terms = [(b, _timed_by(_scaled(a.data, alpha), b.shape))]
     else:
-        terms = [(_general_product(build, node, a, b, shape), Diagonal(np.full(size_of(shape), alpha)))]
+        terms = [(tensor_product(build, node, a, b, shape), Diagonal(np.full(size_of(shape), alpha)))]
     if node.has_input(2):
         addend = node.real(2)
         if broadcast_shape(node, shape, addend.shape) != shape:
@@ -72,10 +72,10 @@ def einsum(build: GraphBuilder, node: OpNode) -> Value:
     for i in range(1, len(operands)):
         later = set("".join(labels[i + 1 :])) | set(result)
         kept = "".join(dict.fromkeys(c for c in names + labels[i] if c in later))
-        total = _contract(build, node, (total, names), (operands[i], labels[i]), kept, sizes)
+        total = contract(build, node, (total, names), (operands[i], labels[i]), kept, sizes)
         names = kept
     if len(operands) == 1 or names != result:
-        total = _contract(build, node, (total, names), None, result, sizes)
+        total = contract(build, node, (total, names), None, result, sizes)
     return total
 
 
@@ -104,7 +104,7 @@ def _einsum_labels(node: OpNode, ranks: list[int]) -> tuple[list[str], str]:
     return labels, result
 
 
-def _general_product(build: GraphBuilder, node: OpNode, a: Live | Known, b: Live | Known, shape: Shape) -> Live | Known:
+def tensor_product(build: GraphBuilder, node: OpNode, a: Live | Known, b: Live | Known, shape: Shape) -> Live | Known:
     """A matrix product with batch axes, of two tensors that may both depend on the input."""
     rank = max(len(a.shape), len(b.shape), 2) - 2
     dots = "".join(chr(0x100 + i) for i in range(rank))
@@ -115,11 +115,11 @@ def _general_product(build: GraphBuilder, node: OpNode, a: Live | Known, b: Live
     for names, value in ((names_a, a), (names_b, b)):
         for name, size in zip(names, value.shape, strict=True):
             sizes[name] = max(size, sizes.get(name, 1))
-    product = _contract(build, node, (a, names_a), (b, names_b), result, sizes)
+    product = contract(build, node, (a, names_a), (b, names_b), result, sizes)
     return product if product.shape == shape else build.rearrange(node, product, lambda t: t.reshape(shape))
 
 
-def _contract(
+def contract(
     build: GraphBuilder,
     node: OpNode,
     a: tuple[Live | Known, str],
