@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from lipcert.activations import Abs, Activation, Clip, Cos, LeakyRelu, Power, Reciprocal, Sigmoid, Sin, Sqrt, Tanh
+from lipcert.activations.householder import Householder
+from lipcert.activations.normalising import LpNormalise
+from lipcert.activations.sorting import GroupMax, GroupSort
 from lipcert.arithmetic.enclosure import Enclosure
-from lipcert.graph import Affine, Elementwise, Graph, Input
+from lipcert.graph import Affine, Elementwise, Graph, Groupwise, Input, Node, Product
 from lipcert.operators import Leaf, LinearOperator
 from lipcert.problem import Ball, Box, Norm, Problem, Region
 from tests.helpers.operators import map_leaves
@@ -47,17 +52,19 @@ def realise(graph: Graph, rng: np.random.Generator, precision: type[np.floating[
             return leaf
         return leaf.with_weights(within(leaf.weights, np.broadcast_to(leaf.radius, leaf.weights.shape)))
 
-    nodes = tuple(
-        replace(
-            node,
-            operators=tuple(map_leaves(op, settle) for op in node.operators),
-            bias=Enclosure(within(node.bias.value, node.bias.full_radius())),
-        )
-        if isinstance(node, Affine)
-        else node
-        for node in graph.nodes
-    )
-    return Graph(nodes, graph.outputs)
+    def real(node: Node) -> Node:
+        if isinstance(node, Affine):
+            operators = tuple(map_leaves(op, settle) for op in node.operators)
+            return replace(node, operators=operators, bias=Enclosure(within(node.bias.value, node.bias.full_radius())))
+        if isinstance(node, Groupwise) and isinstance(node.function, Householder):
+            normals, shifts = (
+                Enclosure(within(known.value, known.full_radius()))
+                for known in (node.function.normals, node.function.shifts)
+            )
+            return replace(node, function=Householder(normals, shifts))
+        return node
+
+    return Graph(tuple(map(real, graph.nodes)), graph.outputs)
 
 
 def values(graph: Graph, inputs: Batch) -> list[np.ndarray]:
@@ -70,8 +77,13 @@ def values(graph: Graph, inputs: Batch) -> list[np.ndarray]:
                 total = total + op.matvec(found[source])
             found.append(total)
         elif isinstance(node, Elementwise):
-            found.append(node.activation.value(found[node.input]))
+            found.append(node.activation.value(found[node.input]).astype(found[node.input].dtype))
+        elif isinstance(node, Groupwise):
+            found.append(node.function.value(found[node.input]))
+        elif isinstance(node, Product):
+            found.append(found[node.left] * found[node.right])
         else:
+            assert isinstance(node, Input)
             found.append(inputs[node.name])
     return found
 
@@ -100,7 +112,19 @@ def jacobians(problem: Problem, inputs: Batch) -> tuple[np.ndarray, np.ndarray]:
         elif isinstance(node, Elementwise) and node.input in moved:
             slope = node.activation.derivative(at[node.input])[:, None, :]
             value, error = moved[node.input]
-            moved[i] = value * slope, np.abs(slope) * error + unit * np.abs(value * slope)
+            moved[i] = value * slope, np.abs(slope) * error + _unit(node.activation, precise) * np.abs(value)
+        elif isinstance(node, Groupwise) and node.input in moved:
+            value, error = moved[node.input]
+            here = np.broadcast_to(at[node.input][:, None, :], value.shape)
+            off = error + unit * np.abs(value)
+            moved[i] = node.function.jvp(here, value), _through_groups(node, at[node.input], off)
+        elif isinstance(node, Product):
+            factors = ((node.left, node.right), (node.right, node.left))
+            known = [(*moved[s], at[other][:, None, :]) for s, other in factors if s in moved]
+            if known:
+                parts = [value * other for value, _, other in known]
+                errors = [(error + unit * np.abs(value)) * np.abs(other) for value, error, other in known]
+                moved[i] = sum(parts[1:], parts[0]), sum(errors[1:], errors[0])
     nothing = np.zeros((count, n, problem.size_out))
     value, error = moved.get(problem.y, (nothing, nothing))
     return np.swapaxes(value, 1, 2), np.swapaxes(error, 1, 2)
@@ -183,15 +207,17 @@ def _to_kinks(
 ) -> tuple[np.ndarray, np.ndarray, Batch]:
     """Pairs cut at the kink of a random neuron that changes sign between them: the kink, and an end of the pair."""
     graph = problem.graph
-    kinked = [node.input for node in graph.nodes if isinstance(node, Elementwise) and node.activation.kinks]
+    kinked = [(i, sides) for i, node in enumerate(graph.nodes) if (sides := _sides(node)) is not None]
     if not kinked:
         return x[:0], other[:0], {name: v[:0] for name, v in free.items()}
-    node = kinked[int(rng.integers(len(kinked)))]
-    neuron = rng.integers(graph.size(node), size=len(x))
+    node, sides = kinked[int(rng.integers(len(kinked)))]
+    source = graph.nodes[node].inputs[0]
+    neuron = rng.integers(sides(np.zeros((1, graph.size(source)))).shape[1], size=len(x))
 
     def is_on(points: np.ndarray, inputs: Batch, which: np.ndarray) -> np.ndarray:
-        at = values(graph, _with(problem, points, inputs))[node]
-        return np.broadcast_to(at, (len(points), at.shape[-1]))[np.arange(len(points)), which] > 0
+        at = values(graph, _with(problem, points, inputs))[source]
+        at = sides(np.broadcast_to(at, (len(points), at.shape[-1])))
+        return at[np.arange(len(points)), which] > 0
 
     crosses = is_on(x, free, neuron) != is_on(other, free, neuron)
     x, other, neuron = x[crosses], other[crosses], neuron[crosses]
@@ -203,6 +229,22 @@ def _to_kinks(
         same = (is_on(middle, free, neuron) == starts_on)[:, None]
         left, right = np.where(same, middle, left), np.where(same, right, middle)
     return np.where(rng.random((len(x), 1)) < 0.5, left, right), np.where(rng.random((len(x), 1)) < 0.5, x, other), free
+
+
+def _sides(node: Node) -> Callable[[np.ndarray], np.ndarray] | None:
+    """Numbers (batch, any) that change sign where the node has a kink, from the values of its input; None if smooth."""
+    if isinstance(node, Elementwise) and node.activation.kinks:
+        return lambda v: np.concatenate([v - kink for kink in node.activation.kinks], axis=1)
+    if not isinstance(node, Groupwise):
+        return None
+    function = node.function
+    if isinstance(function, GroupSort | GroupMax) and function.width > 1:
+        return lambda v: (function.groups(v) - np.roll(function.groups(v), 1, axis=-1)).reshape(len(v), -1)
+    if isinstance(function, Householder):
+        return lambda v: (function.groups(v) * function.normals.value).sum(axis=-1)
+    if isinstance(function, LpNormalise) and function.floor:
+        return lambda v: np.linalg.norm(function.groups(v), ord=function.p, axis=-1) - function.floor
+    return None
 
 
 def _ratios(problem: Problem, x: np.ndarray, other: np.ndarray, free: Batch) -> Ratios:
@@ -229,10 +271,36 @@ def _rounding(graph: Graph, at: list[np.ndarray]) -> list[np.ndarray]:
                 sizes = map_leaves(op, lambda leaf: leaf.magnitude)
                 error = error + sizes.matvec(errors[source] + unit * np.abs(at[source]))
         elif isinstance(node, Elementwise):
-            steepest = np.abs(node.activation.slopes(np.array([-math.inf]), np.array([math.inf]))).max()
-            error = error + steepest * errors[node.input]
+            low, high = _range(at[node.input])
+            steepest = np.abs(node.activation.slopes(low, high)).max(axis=0)
+            sizes = 1 + np.abs(at[i]) + np.abs(at[node.input])
+            error = steepest * errors[node.input] + _unit(node.activation, at[i].dtype) * sizes
+        elif isinstance(node, Groupwise):
+            error = error + _through_groups(node, at[node.input], errors[node.input] + unit * np.abs(at[node.input]))
+        elif isinstance(node, Product):
+            error = error + np.abs(at[node.left]) * errors[node.right] + np.abs(at[node.right]) * errors[node.left]
         errors.append(error)
     return errors
+
+
+def _range(v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the largest of each entry over a batch, in float64."""
+    low, high = v.min(axis=0).astype(float), v.max(axis=0).astype(float)
+    return np.nextafter(low, -np.inf), np.nextafter(high, np.inf)
+
+
+def _through_groups(node: Groupwise, at: np.ndarray, errors: np.ndarray) -> np.ndarray:
+    """How far off the function may be when its input (batch, ..) is, from the row sums of its Jacobian."""
+    function = node.function
+    rows = function.jacobian(*_range(at)).rows
+    largest = function.groups(errors).max(axis=-1, keepdims=True)
+    return (largest * rows).reshape(*errors.shape[:-1], -1)
+
+
+def _unit(activation: Activation, dtype: np.dtype[Any]) -> float:
+    """The relative precision that an activation is evaluated with in numbers of this type."""
+    precise = isinstance(activation, LeakyRelu | Abs | Clip | Sigmoid | Tanh | Sin | Cos | Power | Reciprocal | Sqrt)
+    return 32 * float(np.finfo(dtype if precise else np.float64).eps)
 
 
 def _with(problem: Problem, x: np.ndarray, free: Batch) -> Batch:
