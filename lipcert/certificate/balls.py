@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from flint import arb, arb_mat
 
+from lipcert.arithmetic.balls import arb_matrix, as_ball, as_balls, matrix_product, to_balls, to_enclosure
 from lipcert.arithmetic.enclosure import Enclosure
-from lipcert.arithmetic.rounding import down, up
+from lipcert.arithmetic.rounding import up
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.operators import Dense, Leaf, LinearOperator, Product, Row, Sum
 from lipcert.problem import Norm
@@ -39,24 +40,24 @@ class BallArithmetic(Arithmetic):
             return sum((self.apply(t, x) for t in op.terms[1:]), self.apply(op.terms[0], x))
         assert isinstance(op, Leaf)
         # Midpoints and radii apart: a ball's own radius has 30 bits, too few for long sums of wide intervals.
-        value = _to_enclosure(self._run(op, _objects(x.value), False, False))
+        value = to_enclosure(self._run(op, as_balls(x.value), False, False))
         if x.is_exact:
             return value
         spread = self.magnitude(op, x.full_radius())
         return Enclosure(value.value, up(value.full_radius() + spread))
 
     def magnitude(self, op: LinearOperator, v: np.ndarray, adjoint: bool = False) -> np.ndarray:
-        return _upper(self._run(op, _to_balls(Enclosure(v)), adjoint, True))
+        return _upper(self._run(op, to_balls(Enclosure(v)), adjoint, True))
 
     def product(self, matrix: np.ndarray, v: np.ndarray) -> np.ndarray:
-        return _upper(_objects(matrix) @ _objects(v))
+        return _upper(as_balls(matrix) @ as_balls(v))
 
     def norms(self, v: np.ndarray, q: Norm) -> Any:
         if v.shape[-1] == 0:
             return np.zeros(v.shape[:-1])
         if q == np.inf:
             return np.max(v, axis=-1)
-        balls = _objects(v)
+        balls = as_balls(v)
         total = (balls if q == 1 else balls * balls).sum(axis=-1)
         flat = [t if q == 1 else t.sqrt() for t in np.reshape(np.asarray(total, dtype=object), -1)]
         return _upper(np.array(flat, dtype=object)).reshape(v.shape[:-1])
@@ -68,9 +69,9 @@ class BallArithmetic(Arithmetic):
         if isinstance(op, Leaf):
             return super()._write_out(op)  # single stored numbers: nothing is rounded
         if op.out_size <= op.in_size:
-            return _to_enclosure(self._run(op, _objects(np.eye(op.out_size)), True, False))
-        columns = self._run(op, _objects(np.eye(op.in_size)), False, False)
-        return _to_enclosure(columns.T)
+            return to_enclosure(self._run(op, as_balls(np.eye(op.out_size)), True, False))
+        columns = self._run(op, as_balls(np.eye(op.in_size)), False, False)
+        return to_enclosure(columns.T)
 
     def _run(self, op: LinearOperator, v: np.ndarray, adjoint: bool, absolute: bool) -> np.ndarray:
         if isinstance(op, Product):
@@ -88,7 +89,7 @@ class BallArithmetic(Arithmetic):
         assert isinstance(op, Leaf)
         leaf = self._leaf(op, absolute)
         if isinstance(leaf, Dense) and leaf.copies == 1 and v.ndim == 2:
-            return _matrix_product(v, leaf.weights if adjoint else leaf.weights.T)
+            return matrix_product(v, leaf.weights if adjoint else leaf.weights.T)
         return leaf.rmatvec(v) if adjoint else leaf.matvec(v)
 
     def _leaf(self, op: Leaf, absolute: bool) -> Leaf:
@@ -98,7 +99,7 @@ class BallArithmetic(Arithmetic):
         key = (id(op), absolute)
         if key not in self._leaves:
             stored = Enclosure(op.weights, op.radius)
-            weights = _objects(stored.magnitude()) if absolute else _to_balls(stored)
+            weights = as_balls(stored.magnitude()) if absolute else to_balls(stored)
             self._leaves[key] = (op, op.with_weights(weights))
         return self._leaves[key][1]
 
@@ -129,7 +130,7 @@ def spectral_bound_holds(matrix: Enclosure, sigma: float) -> bool:
 
     before, ctx.prec = ctx.prec, 106
     try:
-        w = _arb_matrix(_to_balls(value))
+        w = arb_matrix(to_balls(value))
         form = _diagonal_matrix(n, arb(sigma) * arb(sigma)) - w * w.transpose()
         middle = np.array([[float(form[i, j].mid()) for j in range(n)] for i in range(n)])
         try:
@@ -139,26 +140,13 @@ def spectral_bound_holds(matrix: Enclosure, sigma: float) -> bool:
         inverse = np.linalg.inv(lower)
         if not (np.all(np.isfinite(lower)) and np.all(np.isfinite(inverse))):
             return False
-        factor, x = _arb_matrix(_objects(lower)), _arb_matrix(_objects(inverse))
+        factor, x = arb_matrix(as_balls(lower)), arb_matrix(as_balls(inverse))
         defect = _frobenius(_diagonal_matrix(n, arb(1)) - x * factor)
         residual = _frobenius(form - factor * factor.transpose())
         smallest = (1 - defect) / _frobenius(x)
         return bool(defect < 1 and residual < smallest * smallest)
     finally:
         ctx.prec = before
-
-
-def _matrix_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a @ b for arrays of balls, by Arb's own matrix product."""
-    product = _arb_matrix(a) * _arb_matrix(b)
-    flat = np.empty(a.shape[0] * b.shape[1], dtype=object)
-    flat[:] = product.entries()
-    return flat.reshape(a.shape[0], b.shape[1])
-
-
-def _arb_matrix(balls: np.ndarray) -> arb_mat:
-    rows, columns = balls.shape
-    return arb_mat(rows, columns, balls.reshape(-1).tolist())
 
 
 def _frobenius(matrix: arb_mat) -> arb:
@@ -176,38 +164,7 @@ def _diagonal_matrix(n: int, entry: arb) -> arb_mat:
     return matrix
 
 
-def _objects(v: np.ndarray) -> np.ndarray:
-    flat = np.empty(v.size, dtype=object)
-    flat[:] = [arb(x) for x in v.reshape(-1).tolist()]
-    return flat.reshape(v.shape)
-
-
-def _to_balls(data: Enclosure) -> np.ndarray:
-    if data.is_exact:
-        return _objects(data.value)
-    flat = np.empty(data.value.size, dtype=object)
-    pairs = zip(data.value.reshape(-1).tolist(), data.full_radius().reshape(-1).tolist(), strict=True)
-    flat[:] = [arb(x, r) for x, r in pairs]
-    return flat.reshape(data.shape)
-
-
-def _to_enclosure(balls: np.ndarray) -> Enclosure:
-    flat = [_ball(b) for b in balls.reshape(-1)]
-    low = np.array([down(float(b.lower())) for b in flat])
-    high = np.array([up(float(b.upper())) for b in flat])
-    middle = low / 2 + high / 2
-    radius = up(np.maximum(up(high - middle), up(middle - low)))
-    exact = np.array([b.is_exact() and b == arb(float(b.mid())) for b in flat], dtype=bool)
-    middle = np.where(exact, [float(b.mid()) for b in flat], middle)
-    return Enclosure(middle.reshape(balls.shape), np.where(exact, 0.0, radius).reshape(balls.shape))
-
-
 def _upper(balls: np.ndarray) -> np.ndarray:
-    flat = [_ball(b) for b in balls.reshape(-1)]
+    flat = [as_ball(b) for b in balls.reshape(-1)]
     bounds = [0.0 if b == 0 else up(float(b.upper())) for b in flat]
     return np.array(bounds).reshape(balls.shape)
-
-
-def _ball(entry: Any) -> arb:
-    """Sums over nothing leave plain integers behind."""
-    return entry if isinstance(entry, arb) else arb(entry)

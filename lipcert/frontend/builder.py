@@ -55,8 +55,8 @@ class GraphBuilder:
                 live.append((value.node, operator))
             else:
                 total = total + apply(operator, value.data.reshape((value.size,)))
-        if not total.is_finite:
-            raise ModelError(f"{node.label}: a constant overflows or is not a number")
+        if not (total.is_finite if live else np.all(np.isfinite(total.value))):
+            raise ModelError(f"{node.label}: a constant overflows or is not a number", hint="check the weights")
         if not live:
             return Known(total.reshape(shape))
         if len(live) == 1 and isinstance(live[0][1], Identity) and total.is_exact and not total.value.any():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from lipcert.frontend.builder import GraphBuilder
 from lipcert.frontend.integers import evaluate_integers
 from lipcert.frontend.model import TensorInfo
 from lipcert.frontend.opnode import MAX_COMPUTED, MAX_ELEMENTS, OpNode
+from lipcert.frontend.precise import PreciseConstants
 from lipcert.frontend.registry import find_converter
 from lipcert.frontend.values import Condition, Integers, Known, Live, Value
 from lipcert.graph import Graph, Output
@@ -112,6 +113,7 @@ class _Walk:
         self.build = GraphBuilder()
         self.values: dict[str, Value | Refused] = {}
         self.folded: list[str] = []
+        self.precise = PreciseConstants()
         self.refusals: list[ModelError] = []
         self.stand_ins: dict[int, ModelError] = {}
         """Inputs made up for results of refused nodes, so that what reads them is looked at too."""
@@ -126,8 +128,9 @@ class _Walk:
             return
         try:
             op = _as_opnode(node, self.module.opset_imports, self.values)
-            results = self._results(op)
-            self._store(op, results)
+            if any(isinstance(value, Live) for value in op.inputs):
+                op = self._refined(op)
+            self._store(op, self._results(op))
         except ModelError as error:
             self.refusals.append(error)
             for output in node.outputs:
@@ -142,8 +145,19 @@ class _Walk:
         convert_op = find_converter(op.domain, op.op_type, op.since)
         if convert_op is None:
             op.refuse("lipcert does not support this op", _advice(op))
-        result = convert_op(self.build, op)
+        try:
+            result = convert_op(self.build, op)
+        except ModelError:
+            closer = self._refined(op)
+            if closer.inputs == op.inputs:
+                raise
+            result = convert_op(self.build, closer)  # a divisor, say, whose loose enclosure contains zero
         return result if isinstance(result, tuple) else (result,)
+
+    def _refined(self, op: OpNode) -> OpNode:
+        """The node with constants that were computed in the graph enclosed as closely as they can be."""
+        inputs = tuple(self.precise.refined(v) if isinstance(v, Known) else v for v in op.inputs)
+        return replace(op, inputs=inputs)
 
     def _store(self, op: OpNode, results: tuple[Value | None, ...]) -> None:
         for i, name in enumerate(op.outputs):
@@ -161,6 +175,8 @@ class _Walk:
                 op.malformed(f"its result of shape {list(value.shape)} has no entries")
             if isinstance(value, Known) and op.op_type != "Constant":
                 self.folded.append(name)
+                if len(op.outputs) == 1:
+                    self.precise.record(op, value)
             self.values[name] = value
 
     def _mark(self, name: str, refused: Refused) -> None:

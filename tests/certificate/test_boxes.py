@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
-from lipcert.activations import Relu, Tanh
+from lipcert.activations import Activation, Relu, Tanh
 from lipcert.arithmetic.enclosure import Enclosure, exact
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.balls import BallArithmetic
@@ -16,7 +17,7 @@ from lipcert.graph import Affine, Elementwise, Graph, Input, Output
 from lipcert.operators import Dense, Selection
 from lipcert.problem import Ball, Box, Everywhere, Problem, Query, Region, pose
 from tests.helpers.balls import is_within, member_values, precision
-from tests.helpers.graphs import ACTIVATIONS, random_graph
+from tests.helpers.graphs import ACTIVATIONS, CLASSIC, LAYERS, random_graph
 from tests.helpers.sampling import random_points, realise, values
 
 REGIONS = ["linf", "l2", "l1", "box", "everywhere", "point", "flat box", "huge ball"]
@@ -38,10 +39,15 @@ def region_of(rng: np.random.Generator, kind: str, n: int) -> Region:
     return Ball(center, eps, NORMS[kind])
 
 
-def random_problem(seed: int, kind: str) -> tuple[np.random.Generator, Problem]:
+def random_problem(
+    seed: int, kind: str, activations: Sequence[Activation] = ACTIVATIONS
+) -> tuple[np.random.Generator, Problem]:
     """Of one to three inputs, some of them varying."""
     rng = np.random.default_rng([seed, *kind.encode()])
-    graph = random_graph(rng, inputs=1 + seed % 3, depth=5, width=5)
+    only = LAYERS if activations is ACTIVATIONS else [layer for layer in LAYERS if layer != "guarded"]
+    graph = random_graph(
+        rng, inputs=1 + seed % 3, depth=5, width=5, local=seed % 2 == 0, activations=activations, only=only
+    )
     names = tuple(str(n) for n in rng.permutation(list(graph.inputs))[: int(rng.integers(1, len(graph.inputs) + 1))])
     size = sum(graph.size(graph.inputs[name]) for name in names)
     return rng, pose(graph, Query(region=region_of(rng, kind, size), inputs=names))
@@ -79,7 +85,7 @@ def test_no_sampled_point_leaves_the_boxes(kind: str, arithmetic: type[Arithmeti
 def test_no_point_leaves_the_boxes_by_a_rounding(kind: str, arithmetic: type[Arithmetic]) -> None:
     """Fewer points, without any slack: corners and ends of the radii among them."""
     for seed in SEEDS if arithmetic is Arithmetic else SEEDS[:4]:
-        rng, problem = random_problem(seed, kind)
+        rng, problem = random_problem(seed, kind, CLASSIC)
         boxes = propagate(problem, arithmetic())
         inputs = random_inputs(rng, problem, 4)
         with precision():
@@ -177,7 +183,7 @@ def test_boxes_of_a_point_are_as_narrow_as_roundings() -> None:
 
 
 @pytest.mark.parametrize("shrink", [1e-300, 1e-200])
-@pytest.mark.parametrize("activation", [a for a in ACTIVATIONS if a.name != "leaky_relu"], ids=lambda a: a.describe())
+@pytest.mark.parametrize("activation", [a for a in CLASSIC if a.name != "leaky_relu"], ids=lambda a: a.describe())
 @pytest.mark.parametrize("region", [Box(np.array([1e150]), np.array([2e150])), Ball(np.array([1e150]), 1e140, 2.0)])
 def test_an_overflow_leaves_boxes_that_hold(region: Region, activation: object, shrink: float) -> None:
     """1e200 x overflows, and 1e-300 of it is an ordinary number again."""

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 import typing
 from collections import Counter
 
 import numpy as np
 import pytest
+from flint import arb
 
-from lipcert.activations import Relu, Tanh
+from lipcert.activations import Activation, Relu, Sign, Tanh
+from lipcert.activations.groupwise import GroupFunction
+from lipcert.activations.normalising import LpNormalise
+from lipcert.activations.piecewise import PiecewiseLinear
+from lipcert.activations.sorting import GroupMax, GroupSort
 from lipcert.arithmetic.enclosure import exact
-from lipcert.graph import Affine, Elementwise, Graph, Input, Node, Output, evaluate
+from lipcert.graph import Affine, Elementwise, Graph, Groupwise, Increment, Input, Node, Output, Product, evaluate
 from lipcert.graph.nodes import renumbered
-from lipcert.operators import Dense, Identity, Leaf, LinearOperator, Row
-from tests.helpers.graphs import ACTIVATIONS, random_graph
+from lipcert.operators import Dense, Identity, Leaf, LinearOperator, Row, Selection
+from tests.helpers.balls import of_group, precision
+from tests.helpers.graphs import ACTIVATIONS, GUARDED, random_graph
 from tests.helpers.operators import map_leaves, matrix_by_definition
 
 SEEDS = range(25)
@@ -63,6 +70,17 @@ def test_inputs_are_found_by_name() -> None:
     assert [graph.size(i) for i in range(3)] == [3, 2, 3]
 
 
+def by_definition(function: GroupFunction, x: np.ndarray) -> np.ndarray:
+    """The function of each group by itself, in high precision."""
+    rows = x.reshape(-1, x.shape[-1] // function.width, function.width)
+    with precision():
+        found = [
+            [float(v.mid()) for g, group in enumerate(row) for v in of_group(function, list(map(arb, group.tolist())), g)]
+            for row in rows
+        ]
+    return np.reshape(found, (*x.shape[:-1], -1))
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("shape", [(), (4,), (2, 3)])
 def test_evaluation_is_that_of_the_matrices(seed: int, shape: tuple[int, ...]) -> None:
@@ -76,6 +94,10 @@ def test_evaluation_is_that_of_the_matrices(seed: int, shape: tuple[int, ...]) -
             expected = inputs[node.name]
         elif isinstance(node, Elementwise):
             expected = node.activation.value(values[node.input])
+        elif isinstance(node, Groupwise):
+            expected = by_definition(node.function, values[node.input])
+        elif isinstance(node, Product):
+            expected = values[node.left] * values[node.right]
         else:
             matrices = [matrix_by_definition(op).astype(float) for op in node.operators]
             expected = node.bias.value + sum(values[i] @ m.T for i, m in zip(node.inputs, matrices, strict=True))
@@ -113,16 +135,30 @@ def test_pruning_keeps_inputs_that_nothing_reads_and_every_output() -> None:
     assert [(o.name, o.node) for o in graph.outputs] == [("a", 2), ("b", 3), ("c", 0)]
 
 
+def every(kind: type) -> set[type]:
+    """The classes of a kind that are not abstract."""
+    found = {kind} if not inspect.isabstract(kind) and not kind.__name__.startswith("_") else set()
+    return found.union(*map(every, kind.__subclasses__())) - {PiecewiseLinear}
+
+
+def overlaps(graph: Graph, node: Groupwise) -> bool:
+    """Whether the groups share entries of what is selected for them."""
+    before = graph.nodes[node.input]
+    selected = isinstance(before, Affine) and isinstance(before.operators[0], Selection)
+    return selected and before.operators[0].multiplicity > 1
+
+
 def test_the_random_graphs_hold_everything_that_a_graph_can_hold() -> None:
     seen: set[type] = set()
-    activations: set[int] = set()
+    activations: set[Activation] = set()
+    functions: list[GroupFunction] = []
     features: Counter[str] = Counter()
 
     def see(op: LinearOperator) -> None:
         seen.add(type(op))
         map_leaves(op, lambda leaf: (seen.add(type(leaf)), features.update(radius=bool(np.any(leaf.radius))), leaf)[-1])
 
-    for seed in range(60):
+    for seed in range(150):
         graph = random_graph(np.random.default_rng(seed), inputs=1 + seed % 3)
         readers = Counter(source for node in graph.nodes for source in node.inputs)
         assert set(readers) == set(range(len(graph.nodes) - 1)), "a node is idle"
@@ -141,10 +177,25 @@ def test_the_random_graphs_hold_everything_that_a_graph_can_hold() -> None:
                     isinstance(graph.nodes[i], Input) for i in node.inputs
                 )
             if isinstance(node, Elementwise):
-                activations.add(ACTIVATIONS.index(node.activation))
-                features["nonlinear of no affine"] += not isinstance(graph.nodes[node.input], Affine)
+                activations.add(node.activation)
+            if isinstance(node, Groupwise):
+                functions.append(node.function)
+                features["overlapping windows"] += overlaps(graph, node)
+            if isinstance(node, Elementwise | Groupwise | Product):
+                features["nonlinear of no affine"] += not isinstance(graph.nodes[node.inputs[0]], Affine)
+            if isinstance(node, Product):
+                features["square"] += node.left == node.right
     operators = set(Leaf.__subclasses__()) | set(LinearOperator.__subclasses__()) - {Leaf, Row}
-    assert seen >= set(typing.get_args(Node)) | operators
-    assert activations == set(range(len(ACTIVATIONS)))
+    assert seen >= set(typing.get_args(Node)) - {Increment} | operators
+    assert activations >= {*ACTIVATIONS, *(activation for activation, *_ in GUARDED)}
+    assert {type(activation) for activation in activations} == every(Activation) - {Sign}  # which jumps
+    assert {type(function) for function in functions} == every(GroupFunction)
+    assert {2, 3, 4} <= {function.width for function in functions if isinstance(function, GroupSort)}
+    assert {True, False} == {function.present is None for function in functions if isinstance(function, GroupMax)}
+    assert {(p, floored) for p in (1, 2) for floored in (True, False)} == {
+        (function.p, function.floor > 0) for function in functions if isinstance(function, LpNormalise)
+    }
     expected = {"radius", "fork", "join", "twice", "bias radius", "affine of affine", "late input"}
-    assert {name for name, count in features.items() if count >= 5} >= expected | {"nonlinear of no affine"}
+    expected |= {"nonlinear of no affine", "overlapping windows"}
+    assert {name for name, count in features.items() if count >= 5} >= expected
+    assert features["square"]

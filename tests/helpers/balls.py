@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 
 import numpy as np
 from flint import arb, ctx
 
-from lipcert.activations import Activation, LeakyRelu, Sigmoid, Tanh
-from lipcert.graph import Affine, Elementwise, Graph, Input
+from lipcert.activations import Activation, LeakyRelu, Sigmoid, Sin, Tanh
+from lipcert.activations.groupwise import GroupFunction
+from lipcert.activations.householder import Householder
+from lipcert.activations.normalising import (
+    LogSoftmax,
+    LogSumExp,
+    LpNorm,
+    LpNormalise,
+    RootMeanSquare,
+    Softmax,
+    Standardise,
+)
+from lipcert.activations.sorting import GroupMax, GroupSort
+from lipcert.graph import Affine, Elementwise, Graph, Groupwise, Input, Product
 from tests.helpers.exact import member, member_weights
 from tests.helpers.operators import map_leaves
 
@@ -39,15 +52,73 @@ def member_values(rng: np.random.Generator, graph: Graph, inputs: dict[str, np.n
                 )
                 total = total + settled.matvec(values[source])
             values.append(total)
-        else:
-            assert isinstance(node, Elementwise)
+        elif isinstance(node, Elementwise):
             values.append(_each(values[node.input], node.activation))
+        elif isinstance(node, Product):
+            values.append(values[node.left] * values[node.right])
+        else:
+            assert isinstance(node, Groupwise)
+            values.append(_grouped(rng, values[node.input], node.function))
     return values
 
 
 def is_within(value: arb, lower: float, upper: float) -> bool:
     """Whether the ball is not certainly outside; NaN bounds hold nothing."""
     return lower <= upper and not (value < arb(lower) or value > arb(upper))
+
+
+def _grouped(rng: np.random.Generator, values: np.ndarray, function: GroupFunction) -> np.ndarray:
+    """The function of each group, one after the other, from its definition."""
+    members = []
+    if isinstance(function, Householder):
+        members = [_balls(member(rng, known)) for known in (function.normals, function.shifts)]
+    groups = function.groups(values)
+    out = np.empty((*groups.shape[:-1], function.out_width), dtype=object)
+    for where in np.ndindex(groups.shape[:-1]):
+        out[where] = of_group(function, list(groups[where]), where[-1], *(m[where[-1]] for m in members))
+    return out.reshape(*values.shape[:-1], -1)
+
+
+def of_group(
+    function: GroupFunction,
+    x: list[arb],
+    group: int = 0,
+    normal: Sequence[arb] | None = None,
+    shift: Sequence[arb] | None = None,
+) -> list[arb]:
+    """The function of one group of balls, by its definition; a Householder normal and shift may be given."""
+    n = len(x)
+    if isinstance(function, GroupSort):
+        return sorted(x, key=lambda v: v.mid())
+    if isinstance(function, GroupMax):
+        counted = x if function.present is None else list(itertools.compress(x, function.present[group]))
+        return [max(counted, key=lambda v: v.mid())]
+    if isinstance(function, Householder):
+        s = _balls(function.normals.value[group]) if normal is None else normal
+        c = _balls(function.shifts.value[group]) if shift is None else shift
+        side = sum((a * b for a, b in zip(s, x, strict=True)), arb(0))
+        return [v - b * side for v, b in zip(x, c, strict=True)] if side.mid() > 0 else x
+    if isinstance(function, Standardise | RootMeanSquare):
+        mean = sum(x, arb(0)) / n if isinstance(function, Standardise) else arb(0)
+        centered = [v - mean for v in x]
+        root = (sum((v * v for v in centered), arb(0)) / n + arb(function.epsilon)).sqrt()
+        return [v / root for v in centered] if n > 1 or isinstance(function, RootMeanSquare) else [arb(0)]
+    if isinstance(function, LpNorm | LpNormalise):
+        total = sum((abs(v) if function.p == 1 else v * v for v in x), arb(0))
+        size = total if function.p == 1 else total.sqrt()
+        if isinstance(function, LpNorm):
+            return [size]
+        size = max(size, arb(function.floor), key=lambda v: v.mid())
+        return [v / size for v in x]
+    largest = max(x, key=lambda v: v.mid())
+    powers = [(v - largest).exp() for v in x]
+    total = sum(powers, arb(0))
+    if isinstance(function, Softmax):
+        return [p / total for p in powers]
+    if isinstance(function, LogSoftmax):
+        return [v - largest - total.log() for v in x]
+    assert isinstance(function, LogSumExp)
+    return [largest + total.log()]
 
 
 def _each(values: np.ndarray, activation: Activation) -> np.ndarray:
@@ -61,6 +132,8 @@ def _phi(activation: Activation, x: arb) -> arb:
         return x if x.mid() >= 0 else arb(activation.alpha) * x
     if isinstance(activation, Sigmoid):
         return 1 / (1 + (-x).exp())
+    if isinstance(activation, Sin):
+        return x.sin()
     assert isinstance(activation, Tanh)
     return x.tanh()
 

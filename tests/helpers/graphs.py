@@ -23,6 +23,7 @@ from lipcert.activations.sorting import GroupMax, GroupSort
 from lipcert.arithmetic.enclosure import Enclosure, exact
 from lipcert.graph import Affine, Elementwise, Graph, Groupwise, Input, Node, Output, Product
 from lipcert.operators import Dense, Diagonal, Leaf, LinearOperator, Selection, Transposed
+from lipcert.operators import Product as OperatorProduct
 from tests.helpers.activations import REFERENCES
 from tests.helpers.operators import LEAVES, random_operator
 
@@ -211,12 +212,12 @@ class _Builder:
     def _operator(self, in_size: int, size: int | None) -> LinearOperator:
         if self.rng.random() > 0.1:
             return random_operator(self.rng, in_size, size, radius=WITH_RADIUS, largest=2 * self.width)
+        # A' after what brings the input to its size
         out = size or int(self.rng.integers(1, self.width + 1))
-        kind = str(self.rng.choice([k for k in LEAVES if k != "convolution"]))
-        leaf = random_operator(self.rng, out, in_size, kind=kind, radius=WITH_RADIUS)
-        if not isinstance(leaf, Leaf):
-            leaf = Dense(self.rng.normal(size=(in_size, out)) / np.sqrt(out))
-        return Transposed(leaf)
+        leaf = random_operator(self.rng, out, kind=str(self.rng.choice(LEAVES)), radius=WITH_RADIUS, largest=10**6)
+        assert isinstance(leaf, Leaf)
+        first = Dense(self.rng.normal(size=(leaf.out_size, in_size)) / np.sqrt(in_size))
+        return Transposed(leaf) if leaf.out_size == in_size else OperatorProduct((Transposed(leaf), first))
 
     def elementwise(self, activation: Activation, origin: str) -> None:
         self.nodes.append(Elementwise(self.last, activation, self.nodes[-1].shape, origin))

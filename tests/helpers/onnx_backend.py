@@ -107,11 +107,39 @@ EXCLUSIONS: dict[str, Callable[[Case], bool] | frozenset[str]] = {
 """Why a test is left out, and which: the first reason that holds is the one given."""
 
 
-def exclusion(case: Case) -> str | None:
-    for reason, applies in EXCLUSIONS.items():
+def _hides_positions(case: Case) -> bool:
+    """Attention to some positions only: causal, in a window, by a Boolean mask, or with a cache."""
+    if case.op != "Attention" or case.expanded:
+        return False
+    windows = [_attribute(case, f"{side}_window_size") for side in ("left", "right")]
+    further = [name for name in case.model.graph.node[0].input[4:] if name]
+    masked = any(a.dtype == np.bool_ for a in case.inputs)
+    return bool(further or masked or _attribute(case, "is_causal") or any(w is not None and w >= 0 for w in windows))
+
+
+REFUSED_DEFINITION = "defined by ops that are not read"
+"""Why the expanded form of an op may be refused: its body holds, say, a comparison of floats."""
+
+REFUSALS: dict[str, Callable[[Case], bool] | frozenset[str]] = {
+    "attention to some positions only": _hides_positions,
+}
+"""What lipcert may refuse, and why: these tests are run, and fail if the import gives another result."""
+
+
+def _reason(case: Case, table: dict[str, Callable[[Case], bool] | frozenset[str]]) -> str | None:
+    """The first reason of a table that holds."""
+    for reason, applies in table.items():
         if case.name in applies if isinstance(applies, frozenset) else applies(case):
             return reason
     return None
+
+
+def exclusion(case: Case) -> str | None:
+    return _reason(case, EXCLUSIONS)
+
+
+def may_be_refused(case: Case) -> str | None:
+    return REFUSED_DEFINITION if case.expanded else _reason(case, REFUSALS)
 
 
 # ---------------------------------------------------------------------------- the tests
@@ -165,7 +193,7 @@ def cases_of(row: str) -> list[Case]:
 # ---------------------------------------------------------------------------- one run
 
 
-FIRST_OUTPUT = frozenset(("Dropout", "LayerNormalization", "MaxPool", "TopK"))
+FIRST_OUTPUT = frozenset(("Attention", "Dropout", "LayerNormalization", "MaxPool", "TopK"))
 """Ops whose further outputs (masks, indices, statistics) are taken off the tests."""
 
 
@@ -206,7 +234,7 @@ class NotRead(Exception):
     """An output of the test that the import leaves out, and says so."""
 
 
-def _differs(case: Case, proto: onnx.ModelProto, point: dict[str, np.ndarray], *, check: bool) -> str | None:
+def _difference(case: Case, proto: onnx.ModelProto, point: dict[str, np.ndarray], *, check: bool) -> str | None:
     """What is wrong with the import's outputs at a point, if anything."""
     imported = load_proto(proto, check=check)
     ours = lipcert_outputs(imported, point)
@@ -252,16 +280,16 @@ def run(case: Case, live: Sequence[int]) -> tuple[bool, str | None]:
     """With the self-check, where this onnxruntime can run the model."""
     proto = bound(case, live)
     point = {case.model.graph.input[i].name: case.inputs[i] for i in live}
-    refused, wrong = _tried(lambda: _differs(case, proto, point, check=True))
+    refused, wrong = _tried(lambda: _difference(case, proto, point, check=True))
     if wrong and "onnxruntime cannot run it" in wrong:
-        return _tried(lambda: _differs(case, proto, point, check=False))
+        return _tried(lambda: _difference(case, proto, point, check=False))
     return refused, wrong
 
 
 def run_folded(case: Case) -> tuple[bool, str | None]:
     proto = folded(case)
     point = {"free input": np.zeros(case.outputs[0].shape)}
-    return _tried(lambda: _differs(case, proto, point, check=False))
+    return _tried(lambda: _difference(case, proto, point, check=False))
 
 
 # ---------------------------------------------------------------------------- one row
@@ -291,10 +319,6 @@ class Row:
         return f"| {self.op} | {versions} | {passed} | {others} | {constants} | {left_out} |"
 
 
-REFUSED_DEFINITION = "defined by ops that are not read"
-"""Why the expanded form of an op may be refused: its body holds, say, a comparison of floats."""
-
-
 @cache
 def row_of(op: str) -> Row:
     """Run the tests of one row."""
@@ -306,8 +330,8 @@ def row_of(op: str) -> Row:
             continue
         first, *rest = case.floats
         refused, wrong = run(case, (first,))
-        if refused and case.expanded:
-            row.excluded[REFUSED_DEFINITION] += 1
+        if refused and (reason := may_be_refused(case)):
+            row.excluded[reason] += 1
             row.refusals.append(f"{case.name}: {wrong}")
             continue
         row.total += 1
@@ -340,7 +364,7 @@ Written by `python -m tests.helpers.onnx_backend`; a test compares it with what 
   Of {", ".join(sorted(FIRST_OUTPUT))} they compare the first output.
 - **Other inputs live**: the same tests with another input live, or all of them; the rest is refused.
 - **Folded**: the same tests on constants alone.
-- **Left out**: tests that this way of asking does not fit.
+- **Left out**: tests that this way of asking does not fit, and what lipcert refuses by design.
 - The last row: ops without a converter of their own, in the form of their definition.
 
 | Op | Versions | Node tests | Other inputs live | Folded | Left out |

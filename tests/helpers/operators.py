@@ -23,6 +23,7 @@ from lipcert.operators import (
     Selection,
     Shape,
     Sum,
+    Transposed,
 )
 
 LEAVES = ("dense", "copies", "diagonal", "identity", "selection", "reduction", "convolution")
@@ -151,6 +152,16 @@ def map_leaves(op: LinearOperator, change: Callable[[Leaf], LinearOperator]) -> 
     return change(op)
 
 
+def with_radius(leaf: Leaf, radius: Any, weights: np.ndarray | None = None) -> Leaf:
+    """The leaf (which has weights) known up to another radius, and with other weights if given."""
+    if isinstance(leaf, Transposed):
+        return Transposed(with_radius(leaf.leaf, radius, weights))
+    assert leaf.weights is not None
+    same = leaf.with_weights(leaf.weights if weights is None else weights)
+    same.radius = radius
+    return same
+
+
 def matrix_by_definition(op: LinearOperator, weights: Callable[[Leaf], np.ndarray] | None = None) -> np.ndarray:
     """The matrix of the operator in Fractions, from the definition of each kind, entry by entry.
 
@@ -163,6 +174,8 @@ def matrix_by_definition(op: LinearOperator, weights: Callable[[Leaf], np.ndarra
         return sum(matrix_by_definition(t, weights) for t in op.terms)  # type: ignore[return-value]
     if isinstance(op, Row):
         return np.concatenate([matrix_by_definition(b, weights) for b in op.blocks], axis=1)
+    if isinstance(op, Transposed):
+        return matrix_by_definition(op.leaf, lambda _: weights(op)).T
     matrix = np.full(op.size, Fraction(0), dtype=object)
     if isinstance(op, Identity):
         np.fill_diagonal(matrix, Fraction(1))

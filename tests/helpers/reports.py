@@ -23,7 +23,7 @@ from lipcert.problem import Ball, Box, Everywhere, Margin, Query, SomeOutputs, p
 from lipcert.report import Report
 from lipcert.report.report import build_report
 from tests.helpers.graphs import random_graph
-from tests.helpers.operators import map_leaves
+from tests.helpers.operators import map_leaves, with_radius
 
 ENOUGH = 1e300
 """A claim of this value is verified by any evidence that proves anything."""
@@ -73,9 +73,7 @@ def nearly_exact(graph: Graph) -> Graph:
     def narrow(leaf: Leaf) -> Leaf:
         if leaf.weights is None:
             return leaf
-        same = leaf.with_weights(leaf.weights)
-        same.radius = np.minimum(leaf.radius, 1e-15 * np.abs(leaf.weights))
-        return same
+        return with_radius(leaf, np.minimum(leaf.radius, 1e-15 * np.abs(leaf.weights)))
 
     nodes = tuple(
         replace(

@@ -10,7 +10,22 @@ from typing import Any
 
 import numpy as np
 
-from lipcert.activations import Abs, Activation, Clip, Cos, LeakyRelu, Power, Reciprocal, Sigmoid, Sin, Sqrt, Tanh
+from lipcert.activations import (
+    Abs,
+    Activation,
+    Asinh,
+    Atan,
+    Clip,
+    Cos,
+    Cosh,
+    Exp,
+    LeakyRelu,
+    Sigmoid,
+    Sin,
+    Sinh,
+    Sqrt,
+    Tanh,
+)
 from lipcert.activations.householder import Householder
 from lipcert.activations.normalising import LpNormalise
 from lipcert.activations.sorting import GroupMax, GroupSort
@@ -77,7 +92,7 @@ def values(graph: Graph, inputs: Batch) -> list[np.ndarray]:
                 total = total + op.matvec(found[source])
             found.append(total)
         elif isinstance(node, Elementwise):
-            found.append(node.activation.value(found[node.input]).astype(found[node.input].dtype))
+            found.append(_applied(node.activation.value, found[node.input], node.activation))
         elif isinstance(node, Groupwise):
             found.append(node.function.value(found[node.input]))
         elif isinstance(node, Product):
@@ -110,7 +125,7 @@ def jacobians(problem: Problem, inputs: Batch) -> tuple[np.ndarray, np.ndarray]:
                 ]
                 moved[i] = sum(parts[1:], parts[0]), sum(errors[1:], errors[0])
         elif isinstance(node, Elementwise) and node.input in moved:
-            slope = node.activation.derivative(at[node.input])[:, None, :]
+            slope = _applied(node.activation.derivative, at[node.input], node.activation)[:, None, :]
             value, error = moved[node.input]
             moved[i] = value * slope, np.abs(slope) * error + _unit(node.activation, precise) * np.abs(value)
         elif isinstance(node, Groupwise) and node.input in moved:
@@ -222,6 +237,8 @@ def _to_kinks(
     crosses = is_on(x, free, neuron) != is_on(other, free, neuron)
     x, other, neuron = x[crosses], other[crosses], neuron[crosses]
     free = {name: v[crosses] for name, v in free.items()}
+    if not len(x):
+        return x, other, free
     left, right = x, other
     starts_on = is_on(x, free, neuron)
     for _ in range(50):
@@ -249,6 +266,8 @@ def _sides(node: Node) -> Callable[[np.ndarray], np.ndarray] | None:
 
 def _ratios(problem: Problem, x: np.ndarray, other: np.ndarray, free: Batch) -> Ratios:
     """The largest ratios, less what rounding may have added to them."""
+    if not len(x):
+        return dict.fromkeys(NORM_PAIRS, 0.0)
     here, there = (values(problem.graph, _with(problem, points, free)) for points in (x, other))
     spare = _rounding(problem.graph, here)[problem.y] + _rounding(problem.graph, there)[problem.y]
     rise = np.maximum(0, np.abs(here[problem.y] - there[problem.y]) - spare)
@@ -297,10 +316,18 @@ def _through_groups(node: Groupwise, at: np.ndarray, errors: np.ndarray) -> np.n
     return (largest * rows).reshape(*errors.shape[:-1], -1)
 
 
+PRECISE = (Abs, Asinh, Atan, Clip, Cos, Cosh, Exp, LeakyRelu, Sigmoid, Sin, Sinh, Sqrt, Tanh)
+"""Activations that numpy evaluates in the precision of their argument."""
+
+
+def _applied(function: Callable[[np.ndarray], np.ndarray], x: np.ndarray, activation: Activation) -> np.ndarray:
+    """A function of an activation, in extended precision where it has one."""
+    return function(x if isinstance(activation, PRECISE) else x.astype(np.float64)).astype(x.dtype)
+
+
 def _unit(activation: Activation, dtype: np.dtype[Any]) -> float:
     """The relative precision that an activation is evaluated with in numbers of this type."""
-    precise = isinstance(activation, LeakyRelu | Abs | Clip | Sigmoid | Tanh | Sin | Cos | Power | Reciprocal | Sqrt)
-    return 32 * float(np.finfo(dtype if precise else np.float64).eps)
+    return 32 * float(np.finfo(dtype if isinstance(activation, PRECISE) else np.float64).eps)
 
 
 def _with(problem: Problem, x: np.ndarray, free: Batch) -> Batch:

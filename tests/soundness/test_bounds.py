@@ -32,7 +32,7 @@ from lipcert.problem import (
     pose,
 )
 from tests.helpers.graphs import random_graph
-from tests.helpers.operators import map_leaves
+from tests.helpers.operators import map_leaves, with_radius
 from tests.helpers.sampling import (
     NORM_PAIRS,
     NORMS,
@@ -153,9 +153,7 @@ def rescaled(graph: Graph, rng: np.random.Generator) -> Graph:
     def scale(leaf: Leaf, by: float) -> Leaf:
         if leaf.weights is None:
             return leaf
-        scaled = leaf.with_weights(leaf.weights * by)
-        scaled.radius = leaf.radius * by
-        return scaled
+        return with_radius(leaf, leaf.radius * by, leaf.weights * by)
 
     nodes = []
     for node in graph.nodes:

@@ -94,7 +94,7 @@ def fold(node: OpNode, operation: Callable[[Enclosure, Enclosure], Enclosure], a
             result = operation(a.data, b.data)
     except ZeroDivisionError:
         node.malformed("a constant is divided by zero")
-    if not result.is_finite:
+    if not np.all(np.isfinite(result.value)):
         node.malformed("a constant overflows or is not a number")
     return Known(result)
 

@@ -20,7 +20,7 @@ def matmul(build: GraphBuilder, node: OpNode) -> Value:
         node.sized(_product_shape(node, a.shape, b.shape))
         with np.errstate(over="ignore", invalid="ignore"):
             product = a.data @ b.data
-        if not product.is_finite:
+        if not np.all(np.isfinite(product.value)):
             node.malformed("a constant overflows or is not a number")
         return Known(product)
     shape = _product_shape(node, a.shape, b.shape)
