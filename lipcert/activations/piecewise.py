@@ -55,7 +55,7 @@ class PiecewiseLinear(Activation):
         import torch
 
         def like(entries: Entries) -> Any:
-            return torch.as_tensor(entries, dtype=x.dtype, device=x.device)
+            return torch.tensor(np.array(entries), dtype=x.dtype, device=x.device)
 
         first, *others = self._pieces
         result = x * like(first.rate) + like(first.offset)

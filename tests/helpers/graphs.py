@@ -22,10 +22,10 @@ from lipcert.activations.normalising import (
 from lipcert.activations.sorting import GroupMax, GroupSort
 from lipcert.arithmetic.enclosure import Enclosure, exact
 from lipcert.graph import Affine, Elementwise, Graph, Groupwise, Input, Node, Output, Product
-from lipcert.operators import Dense, Diagonal, Leaf, LinearOperator, Selection, Transposed
+from lipcert.operators import Dense, Diagonal, LinearOperator, Selection, Transposed
 from lipcert.operators import Product as OperatorProduct
 from tests.helpers.activations import REFERENCES
-from tests.helpers.operators import LEAVES, random_operator
+from tests.helpers.operators import random_convolution, random_operator
 
 CLASSIC: tuple[Activation, ...] = tuple(reference.activation for reference in REFERENCES)
 """Those that `helpers.balls` knows: what is tested to the last rounding is tested with them."""
@@ -55,7 +55,7 @@ ACTIVATIONS: tuple[Activation, ...] = (
     acts.Asinh(),
     acts.Scaled(acts.Silu(), 1.702),
 )
-"""Every activation that is Lipschitz everywhere, the parametrised ones at the parameters where they behave differently."""
+"""Every activation that is Lipschitz everywhere, those with parameters where they behave differently."""
 
 GUARDED: tuple[tuple[Activation, float, float], ...] = (
     (acts.Exp(), 1.5, 0.0),
@@ -214,8 +214,7 @@ class _Builder:
             return random_operator(self.rng, in_size, size, radius=WITH_RADIUS, largest=2 * self.width)
         # A' after what brings the input to its size
         out = size or int(self.rng.integers(1, self.width + 1))
-        leaf = random_operator(self.rng, out, kind=str(self.rng.choice(LEAVES)), radius=WITH_RADIUS, largest=10**6)
-        assert isinstance(leaf, Leaf)
+        leaf = random_convolution(self.rng, out, radius=WITH_RADIUS)
         first = Dense(self.rng.normal(size=(leaf.out_size, in_size)) / np.sqrt(in_size))
         return Transposed(leaf) if leaf.out_size == in_size else OperatorProduct((Transposed(leaf), first))
 
@@ -256,10 +255,10 @@ class _Builder:
         others = [i for i in range(len(self.nodes)) if self.size(i) == size]
         right = int(self.rng.choice(others))
         if bounded:
-            pair = []
-            for source in (left, right):
+            bounds = {}
+            for source in {left, right}:
                 activation = (acts.Tanh(), acts.Sigmoid(), acts.Sin())[int(self.rng.integers(3))]
                 self.nodes.append(Elementwise(source, activation, self.nodes[source].shape, origin))
-                pair.append(self.last)
-            left, right = pair
+                bounds[source] = self.last
+            left, right = bounds[left], bounds[right]
         self.nodes.append(Product(left, right, (1, size), origin))

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from lipcert.activations import LeakyRelu, Relu
+from lipcert.activations.groupwise import GroupFunction
 from lipcert.arithmetic.enclosure import exact
 from lipcert.certificate import Claim, Witness, verify, verify_witness
-from lipcert.graph import Affine, Elementwise, Graph, Input, Output
+from lipcert.graph import Affine, Elementwise, Graph, Groupwise, Input, Output
 from lipcert.methods import Progress
 from lipcert.methods.lower import find_witness
 from lipcert.operators import Dense, Identity, Leaf, Product, Selection
@@ -31,7 +32,7 @@ from lipcert.problem import (
     SomeOutputs,
     pose,
 )
-from tests.helpers.graphs import random_graph
+from tests.helpers.graphs import CLASSIC, GROUP_FUNCTIONS, GUARDED_FUNCTIONS, random_graph
 from tests.helpers.operators import map_leaves, with_radius
 from tests.helpers.sampling import (
     NORM_PAIRS,
@@ -135,15 +136,61 @@ def assert_sound(
 @pytest.mark.parametrize("seed", SEEDS)
 def test_no_sampled_ratio_exceeds_any_claim(seed: int, kind: str) -> None:
     rng = np.random.default_rng([seed, REGIONS.index(kind)])
-    graph = random_graph(rng, inputs=1 + seed % 2, depth=2 + seed % 5, width=3 + seed % 5)
-    assert_sound(graph, random_query(rng, graph, kind), rng, NORM_PAIRS[seed % 3 :: 3])
+    local = kind != "everywhere" and seed % 4 < 2
+    graph = random_graph(rng, inputs=1 + seed % 2, depth=2 + seed % 5, width=3 + seed % 5, local=local)
+    least = assert_sound(graph, random_query(rng, graph, kind), rng, NORM_PAIRS[seed % 3 :: 3])
+    if not local or len(graph.inputs) == 1:  # an input that does not vary may be anything, and so may products with it
+        assert all(map(math.isfinite, least.values()))
+
+
+LOCALLY = {**GROUP_FUNCTIONS, **GUARDED_FUNCTIONS}
+
+
+def one_layer(rng: np.random.Generator, function: GroupFunction, groups: int, size: float = 1.0) -> Graph:
+    """A matrix, the group function of `groups` groups, and another matrix; what the function sees is of this size."""
+    n, wide = 3, groups * function.width
+    first = size * rng.normal(size=(wide, n)) / math.sqrt(n)
+    last = rng.normal(size=(2, groups * function.out_width))
+    nodes = (
+        Input("x", (n,)),
+        Affine((0,), (Dense(first),), exact(size * rng.normal(size=wide)), (wide,)),
+        Groupwise(1, function, (groups * function.out_width,)),
+        Affine((2,), (Dense(last),), exact(np.zeros(2)), (2,)),
+    )
+    return Graph(nodes, (Output("y", 3),))
+
+
+@pytest.mark.parametrize("kind", REGIONS)
+@pytest.mark.parametrize("name", LOCALLY)
+def test_no_sampled_ratio_exceeds_any_claim_about_one_group_function(name: str, kind: str) -> None:
+    """Every function by itself; only of those that are not Lipschitz at 0 may bounds be infinite."""
+    for seed in range(2):
+        rng = np.random.default_rng([seed, *name.encode(), REGIONS.index(kind)])
+        groups = int(rng.integers(1, 4))
+        graph = one_layer(rng, LOCALLY[name](rng, groups), groups)
+        query = Query(region=random_region(rng, kind, 3))
+        least = assert_sound(graph, query, rng, NORM_PAIRS[int(rng.integers(2)) :: 2])
+        if name in GROUP_FUNCTIONS:
+            assert all(map(math.isfinite, least.values()))
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e-170, 1e-8, 1e8, 1e150, 1e154, 1e160, 1e200, 1e300])
+@pytest.mark.parametrize("name", LOCALLY)
+def test_no_sampled_ratio_exceeds_any_claim_about_groups_of_any_size(name: str, size: float) -> None:
+    """Squares that underflow, and squares that overflow."""
+    for kind in ("point", "linf ball"):
+        rng = np.random.default_rng([*name.encode(), int(math.log10(size)) + 400])
+        graph = one_layer(rng, LOCALLY[name](rng, 2), 2, size)
+        region = Ball(rng.normal(size=3), 1e-3 if kind == "linf ball" else 1e-9, math.inf)
+        assert_sound(graph, Query(region=region), rng, NORM_PAIRS[::4])
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_no_sampled_ratio_exceeds_any_claim_about_badly_scaled_networks(seed: int) -> None:
     """Weights of any size that float64 holds: products underflow and overflow."""
     rng = np.random.default_rng([seed, 99])
-    graph = rescaled(random_graph(rng, depth=4, width=4), rng)
+    only = ("affine", "elementwise", "both", "groupwise", "product")
+    graph = rescaled(random_graph(rng, depth=4, width=4, activations=CLASSIC, only=only), rng)
     assert_sound(graph, random_query(rng, graph, REGIONS[seed % 5]), rng, NORM_PAIRS[seed % 3 :: 3])
 
 
