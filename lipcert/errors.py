@@ -5,9 +5,14 @@ Every message is one line that names the file, node, op or option; `hint` says w
 
 from __future__ import annotations
 
+MAX_MESSAGE = 600
+"""Characters of a message: names and shapes in a file may be of any length."""
+
 
 def printable(text: str) -> str:
-    """The text with line breaks and terminal commands, which names in a file may hold, spelled out."""
+    """The text with line breaks and terminal commands, which names in a file may hold, spelled out; cut where long."""
+    if len(text) > MAX_MESSAGE:
+        text = f"{text[: MAX_MESSAGE // 2]} ... {text[-MAX_MESSAGE // 2 :]}"
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
@@ -20,7 +25,7 @@ class LipcertError(Exception):
         message = printable(message)
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = printable(hint)
 
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message

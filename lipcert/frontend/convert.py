@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from lipcert.errors import ModelError, UnsupportedModelError
 from lipcert.frontend.builder import GraphBuilder
 from lipcert.frontend.integers import evaluate_integers
 from lipcert.frontend.model import TensorInfo
-from lipcert.frontend.opnode import MAX_COMPUTED, MAX_ELEMENTS, OpNode
+from lipcert.frontend.opnode import MAX_ELEMENTS, OpNode
 from lipcert.frontend.precise import PreciseConstants
 from lipcert.frontend.registry import find_converter
 from lipcert.frontend.values import Condition, Integers, Known, Live, Value
@@ -24,7 +25,16 @@ from lipcert.operators import Shape
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-MAX_NODES = 100_000
+MAX_LIVE = 2**23
+"""Entries of one tensor that depends on the input ..."""
+
+MAX_LIVE_TOTAL = 2**26
+"""... and of all of them: each takes eight bytes, and more while it is checked."""
+
+MAX_CONSTANTS = 2**24
+"""Entries that constants computed in the graph may have in all, beside sixteen times those stored."""
+
+MAX_AXES = 32
 
 MAX_OPSET = 10_000
 
@@ -57,11 +67,10 @@ def convert(module: ir.Model) -> Converted:
     names the others; if none is, the error has all such nodes.
     """
     graph = module.graph
-    if len(graph) > MAX_NODES:
-        raise ModelError(f"{len(graph)} nodes, over the limit of {MAX_NODES}", hint="simplify the model")
     opset = _check_opset(module)
     walk = _Walk(module)
     parameters = _read_initializers(graph, walk.values)
+    walk.constants = MAX_CONSTANTS + 16 * parameters
     inputs = _read_inputs(graph, walk.build, walk.values)
     for node in graph:
         walk.convert(node)
@@ -114,6 +123,8 @@ class _Walk:
         self.values: dict[str, Value | Refused] = {}
         self.folded: list[str] = []
         self.precise = PreciseConstants()
+        self.constants = MAX_CONSTANTS
+        self.live_entries = 0
         self.refusals: list[ModelError] = []
         self.stand_ins: dict[int, ModelError] = {}
         """Inputs made up for results of refused nodes, so that what reads them is looked at too."""
@@ -127,7 +138,7 @@ class _Walk:
                 self._mark(output.name or "", spoilt)
             return
         try:
-            op = _as_opnode(node, self.module.opset_imports, self.values)
+            op = self._node(node)
             if any(isinstance(value, Live) for value in op.inputs):
                 op = self._refined(op)
             self._store(op, self._results(op))
@@ -135,6 +146,12 @@ class _Walk:
             self.refusals.append(error)
             for output in node.outputs:
                 self._stand_in(output.name or "", error)
+
+    def _node(self, node: ir.Node) -> OpNode:
+        op = _as_opnode(node, self.module.opset_imports, self.values)
+        live = any(isinstance(value, Live | Condition) for value in op.inputs)
+        room = min(MAX_LIVE, MAX_LIVE_TOTAL - self.live_entries) if live else self.constants
+        return replace(op, room=max(0, room))
 
     def _results(self, op: OpNode) -> tuple[Value | None, ...]:
         present = [v for v in op.inputs if v is not None]
@@ -152,6 +169,7 @@ class _Walk:
             if closer.inputs == op.inputs:
                 raise
             result = convert_op(self.build, closer)  # a divisor, say, whose loose enclosure contains zero
+        _refuse_unread(op)
         return result if isinstance(result, tuple) else (result,)
 
     def _refined(self, op: OpNode) -> OpNode:
@@ -177,6 +195,10 @@ class _Walk:
                 self.folded.append(name)
                 if len(op.outputs) == 1:
                     self.precise.record(op, value)
+            if isinstance(value, Live | Condition):
+                self.live_entries += value.size
+            else:
+                self.constants -= math.prod(value.shape)
             self.values[name] = value
 
     def _mark(self, name: str, refused: Refused) -> None:
@@ -231,6 +253,28 @@ class _Walk:
         return ([], lost) if broken else (found, lost)
 
 
+_HARMLESS = frozenset(
+    (
+        *("momentum", "consumed_inputs", "is_test"),  # of training
+        *("ratio", "seed"),  # of dropout
+        *("saturate", "round_mode", "stash_type", "softmax_precision", "storage_order"),  # of number formats
+        "qk_matmul_output_mode",  # of an output that is not read
+    )
+)
+
+
+def _refuse_unread(op: OpNode) -> None:
+    """An attribute that its converter does not know, set to something else than its default."""
+    import onnx.defs
+    import onnx.helper
+
+    defined = onnx.defs.get_schema(op.op_type, op.opset, op.domain).attributes
+    for name in sorted(set(op.attributes) - op.read - _HARMLESS):
+        default = defined[name].default_value
+        if not default.name or onnx.helper.get_attribute_value(default) != op.attributes[name]:
+            op.refuse(f"attribute {name}", "lipcert does not know what it does; export without it")
+
+
 def _check_opset(module: ir.Model) -> int:
     opset = module.opset_imports.get("", 0)
     if opset > MAX_OPSET:
@@ -258,7 +302,8 @@ def _inferred_shapes(module: ir.Model) -> dict[str, Shape]:
         dims = [d.dim_value if d.HasField("dim_value") else 0 for d in kind.shape.dim]
         if dims and not dims[0]:
             dims[0] = 1
-        if kind.elem_type in (1, 10, 11, 16) and kind.HasField("shape") and all(dims) and np.prod(dims) <= MAX_COMPUTED:
+        usable = kind.HasField("shape") and all(dims) and math.prod(dims) <= MAX_LIVE and len(dims) <= MAX_AXES
+        if kind.elem_type in (1, 10, 11, 16) and usable:
             shapes[info.name] = tuple(dims)
     return shapes
 
@@ -351,7 +396,12 @@ def _static_shape(name: str, shape: Any) -> Shape:
             )
     if any(d < 1 for d in sizes):
         raise ModelError(f"input {name!r} has shape {sizes}", hint="every axis needs at least one entry")
-    _check_size(f"input {name!r}", tuple(sizes))
+    if len(sizes) > MAX_AXES or math.prod(sizes) > MAX_LIVE:
+        raise ModelError(
+            f"input {name!r} has {len(sizes)} axes and {math.prod(sizes)} entries, over the limit of {MAX_AXES} axes "
+            f"and {MAX_LIVE} entries",
+            hint="use a smaller input",
+        )
     return tuple(sizes)
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from lipcert.errors import ModelError
@@ -32,6 +36,8 @@ def evaluate_integers(op: OpNode) -> Integers | None:
         for name, value in op.attributes.items()
     }
     _refuse_large(op)
+    if op.op_type in ("Div", "Mod") and not np.all(np.asarray(list(arrays.values())[-1])):
+        op.malformed("shape arithmetic divides by zero")
     node = onnx.helper.make_node(op.op_type, names, ["o"], **attributes)
     types = [
         onnx.helper.make_tensor_value_info(n, onnx.helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
@@ -46,7 +52,40 @@ def evaluate_integers(op: OpNode) -> Integers | None:
         reason = " ".join(str(error).split())
         raise ModelError(f"{op.label}: shape arithmetic fails: {reason}", hint="the file is malformed") from error
     result = np.asarray(result)
+    _refuse_overflow(op, result)
     return Integers(result) if result.dtype.kind in "iub" else None
+
+
+_IN_INTEGERS: dict[str, Callable[..., Any]] = {
+    "Abs": np.abs,
+    "Add": np.add,
+    "Cast": lambda x: x,
+    "Mul": np.multiply,
+    "Neg": np.negative,
+    "Sub": np.subtract,
+    "Div": lambda a, b: (a * b >= 0) * (abs(a) // abs(b)) - (a * b < 0) * (abs(a) // abs(b)),
+}
+"""Ops whose result may not fit its type, on Python's integers, which have no size."""
+
+
+def _refuse_overflow(op: OpNode, result: np.ndarray) -> None:
+    """Shape arithmetic that wraps around gives a likely size that is not the one meant."""
+    if result.dtype.kind not in "iu":
+        return
+    given = [v.data.astype(object) for v in op.inputs if isinstance(v, Integers)]
+    if op.op_type in _IN_INTEGERS:
+        wanted = _IN_INTEGERS[op.op_type](*given)
+    elif op.op_type in ("ReduceProd", "ReduceSum"):
+        # largest possible magnitude, whatever the axes
+        size = [abs(int(v)) for v in given[0].reshape(-1)]
+        bound = math.prod(max(1, v) for v in size) if op.op_type == "ReduceProd" else sum(size)
+        if bound > np.iinfo(result.dtype).max:
+            op.malformed("shape arithmetic overflows")
+        return
+    else:
+        return
+    if not np.array_equal(np.asarray(wanted, dtype=object), result.astype(object)):
+        op.malformed("shape arithmetic overflows")
 
 
 def _refuse_large(op: OpNode) -> None:
@@ -56,6 +95,8 @@ def _refuse_large(op: OpNode) -> None:
         op.sized(data[0])
     elif op.op_type in ("Expand", "Tile") and len(data) > 1:
         op.sized([len(data[0]), *data[1]])
+    elif op.op_type == "Concat":
+        op.sized([sum(len(d) for d in data)])
     elif op.op_type == "Pad" and len(data) > 1:
         op.sized([len(data[0]) + sum(abs(p) for p in data[1])])
     elif op.op_type == "Range" and len(data) == 3 and data[2] and data[2][0]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
+import stat
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,15 @@ if TYPE_CHECKING:
 MAX_FILE_BYTES = 2 * 1024**3
 """Protobuf's own limit; larger models keep their weights in external data."""
 
+
+MAX_NODES = 20_000
+"""Nodes, functions' bodies included; onnxruntime takes seconds to load more."""
+
+MAX_INITIALIZERS = 20_000
+MAX_FUNCTIONS = 1_000
+
+MAX_SPARE_BYTES = 2**26
+"""An external data file may hold this much more than four times what the model needs: it is hashed as a whole."""
 
 MAX_NAME = 255
 """Bytes of one part of a path that every file system takes."""
@@ -42,6 +53,8 @@ def load_file(path: str | Path, *, check: bool = True) -> Model:
         raise ModelError(f"{path}: not an ONNX file, or truncated", hint="export the model again") from None
     if not proto.graph.node:
         raise ModelError(f"{path}: not an ONNX file, or its graph is empty", hint="export the model again")
+    if undecodable := _undecodable(proto):
+        raise ModelError(f"{path}: the string {undecodable!r} is not UTF-8", hint="the file is malformed")
     external = _external_files(proto, path)
     digests = {location: _sha256_file(file) for location, file in external.items()}
     return _import(proto, str(path), hashlib.sha256(data).hexdigest(), digests, path.parent, check)
@@ -118,12 +131,20 @@ def _refuse_ambiguous(proto: onnx.ModelProto) -> None:
 
     if undecodable := _undecodable(proto):
         raise ModelError(f"the string {undecodable!r} is not UTF-8", hint="the file is malformed; export it again")
+    _refuse_large(proto)
     for sparse in proto.graph.sparse_initializer:
         raise UnsupportedModelError(f"initializer {sparse.values.name!r} is sparse", hint="store it densely")
-    names = Counter(t.name for t in proto.graph.initializer)
-    for name, count in names.items():
-        if count > 1:
-            raise ModelError(f"initializer {name!r} is stored {count} times", hint="the file is malformed")
+    kinds = {
+        "initializer": [t.name for t in proto.graph.initializer],
+        "input": [v.name for v in proto.graph.input],
+        "output": [v.name for v in proto.graph.output],
+        "function": [f"{f.domain}.{f.name} {f.overload}".strip() for f in proto.functions],
+        **{f"input of function {f.name!r}": list(f.input) for f in proto.functions},
+    }
+    for kind, given in kinds.items():
+        for name, count in Counter(given).items():
+            if count > 1:
+                raise ModelError(f"{kind} {name!r} is declared {count} times", hint="the file is malformed")
     opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
     for node in (*proto.graph.node, *(n for f in proto.functions for n in f.node)):
         label = f"{node.op_type} node {node.name or ''.join(node.output[:1])!r} (opset {opset})"
@@ -132,6 +153,38 @@ def _refuse_ambiguous(proto: onnx.ModelProto) -> None:
                 raise ModelError(f"{label}: attribute {name} is given {count} times", hint="the file is malformed")
         if any(a.type == onnx.AttributeProto.SPARSE_TENSOR for a in node.attribute):
             raise UnsupportedModelError(f"{label}: a sparse tensor", hint="store it densely")
+
+
+def _refuse_large(proto: onnx.ModelProto) -> None:
+    """Refuse what would take too long to read, before it is expanded: functions count as often as they are used."""
+    limits = (
+        ("initializers", len(proto.graph.initializer), MAX_INITIALIZERS),
+        ("functions", len(proto.functions), MAX_FUNCTIONS),
+        ("nodes", len(proto.graph.node), MAX_NODES),
+    )
+    for what, count, limit in limits:
+        if count > limit:
+            raise ModelError(f"{count} {what}, over the limit of {limit}", hint="simplify the model")
+    bodies = {(f.domain, f.name): f for f in proto.functions}
+    sizes: dict[tuple[str, str], int] = {}
+    pending = list(bodies)
+    rounds = 0
+    # each pass settles at least the functions whose callees are settled; what is left calls itself
+    while pending and rounds <= len(bodies):
+        rounds += 1
+        left = []
+        for key in pending:
+            called = [(n.domain, n.op_type) for n in bodies[key].node]
+            if any(c in bodies and c not in sizes for c in called):
+                left.append(key)
+            else:
+                sizes[key] = min(MAX_NODES + 1, sum(sizes.get(c, 1) for c in called))
+        if len(left) == len(pending):
+            break
+        pending = left
+    total = sum(sizes.get((n.domain, n.op_type), 1) for n in proto.graph.node)
+    if total > MAX_NODES:
+        raise ModelError(f"more than {MAX_NODES} nodes once its functions are inlined", hint="simplify the model")
 
 
 def _undecodable(message: Any) -> bytes | None:
@@ -150,9 +203,12 @@ def _undecodable(message: Any) -> bytes | None:
 
 def _read(path: Path) -> bytes:
     try:
-        size = path.stat().st_size
+        status = path.stat()
+        size = status.st_size
         if path.is_dir():
             raise ModelError(f"{path}: is a folder", hint="name an .onnx file")
+        if not stat.S_ISREG(status.st_mode):
+            raise ModelError(f"{path}: is no regular file", hint="name an .onnx file")
         if size > MAX_FILE_BYTES:
             raise ModelError(f"{path}: {size} bytes, over the limit of 2 GiB", hint="keep the weights in external data")
         return path.read_bytes()
@@ -162,11 +218,22 @@ def _read(path: Path) -> bytes:
 
 
 def _tensors(proto: onnx.ModelProto) -> list[Any]:
-    stored = list(proto.graph.initializer)
-    functions = [node for function in proto.functions for node in function.node]
-    for node in (*proto.graph.node, *functions):
-        stored += [a.t for a in node.attribute if a.HasField("t")]
-    return stored
+    """Every stored tensor: initializers, attributes, those of functions and of graphs in attributes."""
+    found: list[Any] = []
+    graphs: list[Any] = [proto.graph]
+    nodes = [node for function in proto.functions for node in function.node]
+    while graphs or nodes:
+        if graphs:
+            graph = graphs.pop()
+            found += graph.initializer
+            nodes += graph.node
+        while nodes:
+            for attribute in nodes.pop().attribute:
+                found += [attribute.t] if attribute.HasField("t") else []
+                found += attribute.tensors
+                graphs += [attribute.g] if attribute.HasField("g") else []
+                graphs += attribute.graphs
+    return found
 
 
 def _is_external(tensor: Any) -> bool:
@@ -179,6 +246,7 @@ def _external_files(proto: onnx.ModelProto, path: Path) -> dict[str, Path]:
     """External data files by location; refuses any that is not a plain file inside the model's folder."""
     folder = path.parent.resolve()
     files: dict[str, Path] = {}
+    needed: Counter[str] = Counter()
     for tensor in _tensors(proto):
         if not _is_external(tensor):
             continue
@@ -191,8 +259,7 @@ def _external_files(proto: onnx.ModelProto, path: Path) -> dict[str, Path]:
             raise ModelError(
                 f"{path}: tensor {tensor.name!r} lies at {location[:100]!r}", hint="no file can exist there"
             )
-        inside = location and not Path(location).is_absolute() and file.resolve().is_relative_to(folder)
-        if not inside or file.is_symlink():
+        if not _is_inside(location, file, folder):
             raise ModelError(
                 f"{path}: tensor {tensor.name!r} lies outside the model's folder, at {location!r}",
                 hint="external data must be a plain file beside the model",
@@ -200,7 +267,34 @@ def _external_files(proto: onnx.ModelProto, path: Path) -> dict[str, Path]:
         if not file.is_file():
             raise ModelError(f"{path}: external data {location!r} is missing", hint="copy it beside the model")
         files[location] = file
+        needed[location] += int(where.get("length", 0)) or _stored_bytes(tensor)
+    for location, file in files.items():
+        size = file.stat().st_size
+        if size > 4 * needed[location] + MAX_SPARE_BYTES:
+            raise ModelError(
+                f"{path}: external data {location!r} has {size} bytes, of which the model needs {needed[location]}",
+                hint="store the model's own data only",
+            )
     return dict(sorted(files.items()))
+
+
+def _is_inside(location: str, file: Path, folder: Path) -> bool:
+    """Whether the file is a plain one in the folder, which no link leads out of."""
+    try:
+        resolved = file.resolve()
+    except (OSError, RuntimeError):  # a ring of links
+        return False
+    return (
+        bool(location)
+        and not Path(location).is_absolute()
+        and resolved.is_relative_to(folder)
+        and not file.is_symlink()
+    )
+
+
+def _stored_bytes(tensor: Any) -> int:
+    """At most what the tensor's entries take, of eight bytes each."""
+    return 8 * math.prod(max(0, d) for d in tensor.dims)
 
 
 def _sha256_file(path: Path) -> str:

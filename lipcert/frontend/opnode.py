@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from lipcert.errors import ModelError, UnsupportedModelError
@@ -13,8 +13,8 @@ from lipcert.frontend.values import Condition, Integers, Known, Live, Value
 MAX_ELEMENTS = 2**28
 """Entries of one stored tensor; beyond it index arithmetic and memory are not safe."""
 
-MAX_COMPUTED = 2**25
-"""Entries of one tensor that a node makes: as an index or a bias it takes eight bytes each."""
+MAX_COMPUTED = 2**27
+"""Entries of one tensor that a node makes from stored ones."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +29,10 @@ class OpNode:
     inputs: tuple[Value | None, ...]
     outputs: tuple[str, ...]
     attributes: dict[str, Any]
+    room: int = MAX_COMPUTED
+    """Entries that its results may have: what is left of the model's budget."""
+    read: set[str] = field(default_factory=set)
+    """Attributes that were looked at: one that no one looks at may change what the op does."""
 
     @property
     def label(self) -> str:
@@ -45,8 +49,10 @@ class OpNode:
 
     def sized(self, shape: Sequence[int]) -> None:
         """Refuse a tensor that is too large, before it is allocated."""
-        if math.prod(int(d) for d in shape) > MAX_COMPUTED:
-            self.malformed(f"a tensor of shape {list(shape)} is over the limit of {MAX_COMPUTED} entries")
+        size = math.prod(int(d) for d in shape)
+        if size > min(MAX_COMPUTED, self.room):
+            limit = MAX_COMPUTED if self.room >= MAX_COMPUTED else self.room
+            self.malformed(f"a tensor of shape {list(shape)} is over the limit of {limit} entries")
 
     def has_input(self, i: int) -> bool:
         return i < len(self.inputs) and self.inputs[i] is not None
@@ -89,10 +95,16 @@ class OpNode:
             self.refuse(f"its {what} is not a constant integer tensor", "re-export the model with static shapes")
         return [int(k) for k in value.data.reshape(-1)]
 
+    def has_attr(self, name: str) -> bool:
+        self.read.add(name)
+        return name in self.attributes
+
     def attr(self, name: str, default: Any) -> Any:
+        self.read.add(name)
         return self.attributes.get(name, default)
 
     def required(self, name: str) -> Any:
+        self.read.add(name)
         if name not in self.attributes:
             self.malformed(f"attribute {name} is missing")
         return self.attributes[name]

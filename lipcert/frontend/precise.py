@@ -36,7 +36,8 @@ class PreciseConstants:
 
     def record(self, op: OpNode, result: Known) -> None:
         """Remember that `op` made the constant."""
-        if not result.data.is_exact:
+        passed_on = any(given is result for given in op.inputs)
+        if not result.data.is_exact and not passed_on:
             self._made[id(result)] = (result, op)
 
     def refined(self, value: Known) -> Known:

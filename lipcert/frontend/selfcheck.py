@@ -219,7 +219,9 @@ class _Comparison:
             if isinstance(node, Elementwise):
                 low, high = self._around(node.input, 2)
                 slopes = node.activation.slopes(low, high)
-                return np.maximum(*np.abs(slopes)) * (high - low) + 4 * self.unit * np.abs(value)
+                # tails that tend to zero may be flushed: onnxruntime's sigmoid is 0 below -18
+                floor = self.unit * (1 + np.abs(self.given[node.input]))
+                return np.maximum(*np.abs(slopes)) * (high - low) + 4 * self.unit * np.abs(value) + floor
             if isinstance(node, Groupwise):
                 low, high = self._around(node.input, 4 * np.sqrt(node.function.width))
                 return node.function.jacobian(low, high).forward(high - low) + 4 * self.unit * np.abs(value)

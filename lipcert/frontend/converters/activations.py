@@ -14,6 +14,10 @@ from lipcert.frontend.opnode import OpNode
 from lipcert.frontend.recognisers import read_logarithm
 from lipcert.frontend.registry import converter
 from lipcert.frontend.values import Known, Live, Value
+from lipcert.operators import LinearOperator, Selection
+
+MAX_EXPONENTS = 16
+MAX_POWER = 64
 
 _PLAIN: dict[str, tuple[tuple[int, ...], type[Activation]]] = {
     "Abs": ((6, 13), facts.Abs),
@@ -154,33 +158,48 @@ def clip(build: GraphBuilder, node: OpNode) -> Value:
 
 @converter("Pow", 7, 12, 13, 15)
 def power(build: GraphBuilder, node: OpNode) -> Value:
-    """Powers with one constant exponent: integers, and halves of them."""
-    exponent = node.input(1)
+    """Powers with constant exponents: integers, and halves of them."""
+    value, exponent = node.real(0), node.input(1)
     given = exponent.data.value if isinstance(exponent, Known) else getattr(exponent, "data", None)
-    if given is None or given.size == 0 or np.any(given != given.reshape(-1)[0]):
-        node.refuse("its exponent is not one constant", "only powers with one stored exponent are supported")
-    n = float(given.reshape(-1)[0])
-    if broadcast_shape(node, node.input(0).shape, given.shape) != node.input(0).shape:
-        node.refuse("its exponent has more axes than its base", "store the exponent as a scalar")
-    value = node.real(0)
+    if given is None or given.size == 0 or (isinstance(exponent, Known) and not exponent.data.is_exact):
+        node.refuse("its exponent is no stored constant", "only powers with stored exponents are supported")
+    shape = broadcast_shape(node, value.shape, given.shape)
+    node.sized(shape)
+    value = build.spread(node, value, shape)
+    exponents = np.broadcast_to(given, shape).reshape(-1).astype(float)
+    distinct = np.unique(exponents)
+    if len(distinct) == 1:
+        return _power(build, node, value, float(distinct[0]))
+    if len(distinct) > MAX_EXPONENTS:
+        node.refuse(f"{len(distinct)} different exponents", f"at most {MAX_EXPONENTS} are supported")
+    parts: list[tuple[Live | Known, LinearOperator]] = []
+    for n in distinct.tolist():
+        entries = np.flatnonzero(exponents == n)
+        part = build.rearrange(node, value, lambda t, entries=entries: t.reshape(-1)[entries])  # type: ignore[misc]
+        place = np.full(exponents.size, -1)
+        place[entries] = np.arange(entries.size)
+        parts.append((_power(build, node, part, n), Selection(place, entries.size)))
+    return build.affine(node, parts, shape)
+
+
+def _power(build: GraphBuilder, node: OpNode, value: Live | Known, n: float) -> Live | Known:
     if n == 1:
         return value
     if n == 0:
         return Known(Enclosure(np.ones(value.shape)))
-    chain: list[Activation] = [facts.Sqrt()] if 2 * n % 2 == 1 else []
     whole = abs(n) if n == int(n) else 2 * abs(n)
-    if not (2 * n == int(2 * n) and whole <= 64):
-        node.refuse(f"exponent {n:g}", "only integers and halves up to 64 are supported")
+    if not (2 * n == int(2 * n) and whole <= MAX_POWER):
+        node.refuse(f"exponent {n:g}", f"only integers and halves up to {MAX_POWER} are supported")
+    chain: list[Activation] = [facts.Sqrt()] if n != int(n) else []
     if whole > 1:
         chain.append(facts.Power(int(whole)))
     if n < 0:
         chain.append(facts.Reciprocal())
-    result = value
     for activation in chain:
-        result = build.elementwise(node, result, activation)
-    if isinstance(result, Known) and not result.data.is_finite:
+        value = build.elementwise(node, value, activation)
+    if isinstance(value, Known) and not value.data.is_finite:
         node.malformed("a constant overflows, or lies outside the domain of the function")
-    return result
+    return value
 
 
 def _parameter(node: OpNode, name: str, default: float) -> float:

@@ -22,20 +22,22 @@ def attention(build: GraphBuilder, node: OpNode) -> tuple[Value | None, ...]:
         node.refuse("past keys or lengths", "export the model without a cache")
     if node.attr("is_causal", 0):
         node.refuse("is_causal=1", "only attention to all positions is supported")
+    if max(int(node.attr(name, -1)) for name in ("left_window_size", "right_window_size")) >= 0:
+        node.refuse("a sliding window", "only attention to all positions is supported")
     q, k, v = (_heads(build, node, i, name) for i, name in enumerate(("q_num_heads", "kv_num_heads", "kv_num_heads")))
     k, v = (_repeated(build, node, part, q.shape[1]) for part in (k, v))
     batch, heads, length, width = q.shape
     if k.shape[:2] != (batch, heads) or k.shape[3] != width or v.shape[:3] != k.shape[:3]:
         node.malformed(f"Q, K and V have shapes {list(q.shape)}, {list(k.shape)} and {list(v.shape)}")
     # the default, 1 / sqrt(width), is irrational: enclosed
-    scale = exact(np.array(float(node.attributes["scale"]))) if "scale" in node.attributes else _inverse_root(width)
+    scale = exact(np.array(float(node.required("scale")))) if node.has_attr("scale") else _inverse_root(width)
     keys = build.rearrange(node, k, lambda t: t.swapaxes(2, 3))
     scores = build.scale(node, tensor_product(build, node, q, keys, (batch, heads, length, k.shape[2])), scale)
-    scores = _masked(build, node, scores)
     cap = float(node.attr("softcap", 0.0))
     if cap:
         small = build.elementwise(node, build.scale(node, scores, exact(np.array(1.0)) / exact(np.array(cap))), Tanh())
         scores = build.scale(node, small, exact(np.array(cap)))
+    scores = _masked(build, node, scores)
     weights = build.groupwise(node, scores, Softmax(scores.shape[3]), scores.shape)
     result = tensor_product(build, node, weights, v, (batch, heads, length, v.shape[3]))
     if len(node.real(0).shape) == 3:

@@ -71,6 +71,8 @@ def top_k(build: GraphBuilder, node: OpNode) -> tuple[Value | None, ...]:
     axis = node.axis(int(node.attr("axis", -1)), rank)
     k = int(node.required("k")) if node.since < 10 else node.integers(1, "k")[0]
     width = value.shape[axis]
+    if not node.attr("sorted", 1):
+        node.refuse("sorted=0", "it leaves the order of its results open")
     if not 0 < k <= width:
         node.malformed(f"k is {k} for an axis of {width} entries")
     index = np.moveaxis(np.arange(value.size).reshape(value.shape), axis, -1)
@@ -215,9 +217,9 @@ def _limited(build: GraphBuilder, node: OpNode, value: Live | Known, limit: Encl
     """max or min of a tensor and a constant."""
     flat = limit.reshape((limit.value.size,))
     if flat.is_exact:
-        c = flat.value if np.any(flat.value != flat.value[0]) else float(flat.value[0])
-        if c == 0.0 and isinstance(c, float) and largest:
+        if largest and not flat.value.any():
             return build.elementwise(node, value, facts.Relu())
+        c = flat.value if np.any(flat.value != flat.value[0]) else float(flat.value[0])
         return build.elementwise(node, value, facts.Clip(c, np.inf) if largest else facts.Clip(-np.inf, c))
     sign = 1.0 if largest else -1.0
     # max(x, c) = c + relu(x - c), and min(x, c) = c - relu(c - x)

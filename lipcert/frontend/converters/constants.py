@@ -15,7 +15,8 @@ from lipcert.frontend.values import Integers, Known, Value
 def constant(build: GraphBuilder, node: OpNode) -> Value:
     if len(node.attributes) != 1:
         node.malformed(f"it has {len(node.attributes)} attributes, not one")
-    kind, stored = next(iter(node.attributes.items()))
+    kind = next(iter(node.attributes))
+    stored = node.required(kind)
     if kind in ("value_int", "value_ints"):
         return Integers(np.array(stored, dtype=np.int64))
     if kind in ("value", "value_float", "value_floats"):

@@ -89,11 +89,11 @@ def _transposed_space(
     if mode in ("SAME_UPPER", "SAME_LOWER") and not wanted:
         wanted = [n * s for n, s in zip(space, strides, strict=True)]
     if wanted:
-        if len(wanted) != rank or any(not 0 < w <= f for w, f in zip(wanted, full, strict=True)):
-            node.refuse(
-                f"output_shape {wanted} is larger than the {full} that its kernel reaches", "use output_padding"
-            )
-        cut = [f - w for f, w in zip(full, wanted, strict=True)]
+        if len(wanted) != rank or min(wanted) < 1:
+            node.malformed(f"output_shape {wanted} for {rank} spatial axes")
+        node.sized(wanted)
+        # a shape beyond what the kernel reaches is zero there
+        cut = [max(0, f - w) for f, w in zip(full, wanted, strict=True)]
         upper = mode == "SAME_UPPER"
         pairs = tuple((c // 2, c - c // 2) if upper else (c - c // 2, c // 2) for c in cut)
         return tuple(wanted), pairs
@@ -110,5 +110,6 @@ def _bias(node: OpNode, shape: tuple[int, ...]) -> Enclosure | None:
     bias = node.known(2, "bias")
     if bias.shape != (shape[1],):
         node.malformed(f"a bias of shape {list(bias.shape)} for {shape[1]} channels")
+    node.sized(shape)
     column = (1, -1, *(1 for _ in shape[2:]))
     return bias.data.rearrange(lambda b: np.broadcast_to(b.reshape(column), shape).reshape(-1))

@@ -118,7 +118,9 @@ def lp_normalization(build: GraphBuilder, node: OpNode) -> Value:
 def _softmax(build: GraphBuilder, node: OpNode, function: Callable[[int], GroupFunction]) -> Value:
     value = node.real(0)
     rank = len(value.shape)
-    axis = node.axis(int(node.attr("axis", -1 if node.since >= 13 else 1)), rank) if rank else 0
+    if not rank:
+        node.malformed("its input is a scalar, without axes")
+    axis = node.axis(int(node.attr("axis", -1 if node.since >= 13 else 1)), rank)
     # before opset 13 the axes from `axis` on are one
     axes = (axis,) if node.since >= 13 else tuple(range(axis, rank))
     return _in_groups(build, node, value, axes, function(size_of(tuple(value.shape[a] for a in axes))))

@@ -7,7 +7,8 @@ import numpy as np
 from lipcert import activations as facts
 from lipcert.activations.groupwise import GroupFunction
 from lipcert.activations.normalising import LogSumExp, LpNorm
-from lipcert.arithmetic.enclosure import Enclosure, exact
+from lipcert.arithmetic.enclosure import Enclosure, exact, hull
+from lipcert.arithmetic.rounding import down, sqrt_up
 from lipcert.frontend.builder import GraphBuilder
 from lipcert.frontend.opnode import OpNode
 from lipcert.frontend.registry import converter
@@ -142,7 +143,9 @@ def _known_norm(rows: Enclosure, p: int) -> Enclosure:
         if certain:
             return (rows * exact(sign)).total()
         return Enclosure(np.abs(rows.value), rows.radius).total()
-    return (rows * rows).total().sqrt()
+    squares = (rows * rows).total()
+    low, high = np.maximum(squares.lower(), 0.0), squares.upper()
+    return squares.sqrt() if np.all(low > 0) else hull(np.maximum(down(np.sqrt(low)), 0.0), sqrt_up(high))
 
 
 def _norm(build: GraphBuilder, node: OpNode, p: int) -> Value:

@@ -122,11 +122,13 @@ def split(build: GraphBuilder, node: OpNode) -> tuple[Value, ...]:
     total, count = value.shape[axis], len(node.outputs)
     if node.since >= 13 and node.has_input(1):
         sizes = node.integers(1, "split")
-    elif node.since < 13 and "split" in node.attributes:
+    elif node.since < 13 and node.has_attr("split"):
         sizes = [int(d) for d in node.required("split")]
     else:
-        each = -(-total // int(node.attr("num_outputs", count)))
-        sizes = [min(each, total - each * i) for i in range(int(node.attr("num_outputs", count)))]
+        if int(node.attr("num_outputs", count)) != count:
+            node.malformed(f"num_outputs {node.attr('num_outputs', count)} for {count} outputs")
+        each = -(-total // count)
+        sizes = [min(each, total - each * i) for i in range(count)]
     if len(sizes) != count or sum(sizes) != total or min(sizes) < 0:
         node.malformed(f"parts {sizes} of an axis of {total} entries, for {count} outputs")
     cuts = np.cumsum([0, *sizes])
@@ -255,8 +257,9 @@ def space_to_depth(build: GraphBuilder, node: OpNode) -> Value:
     if len(value.shape) != 4 or block < 1 or value.shape[2] % block or value.shape[3] % block:
         node.malformed(f"blocks of {block} for a tensor of shape {list(value.shape)}")
     n, c, h, w = value.shape
+    order = (0, 3, 5, 1, 2, 4) if node.attr("mode", "DCR") == "DCR" else (0, 1, 3, 5, 2, 4)
     small, shape = (n, c, h // block, block, w // block, block), (n, c * block**2, h // block, w // block)
-    return build.rearrange(node, value, lambda t: t.reshape(small).transpose(0, 3, 5, 1, 2, 4).reshape(shape))
+    return build.rearrange(node, value, lambda t: t.reshape(small).transpose(order).reshape(shape))
 
 
 @converter("Pad", 2, 11, 13, 18, 19, 21, 23, 24, 25)
