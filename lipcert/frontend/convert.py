@@ -18,18 +18,18 @@ from lipcert.frontend.opnode import MAX_ELEMENTS, OpNode
 from lipcert.frontend.precise import PreciseConstants
 from lipcert.frontend.registry import find_converter
 from lipcert.frontend.values import Condition, Integers, Known, Live, Value
-from lipcert.graph import Graph, Output
+from lipcert.graph import Affine, Graph, Node, Output
 from lipcert.graph.nodes import renumbered
-from lipcert.operators import Shape
+from lipcert.operators import Selection, Shape, size_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-MAX_LIVE = 2**23
+MAX_LIVE = 2**22
 """Entries of one tensor that depends on the input ..."""
 
 MAX_LIVE_TOTAL = 2**26
-"""... and of all of them: each takes eight bytes, and more while it is checked."""
+"""... and of all of them, with the indices that move them: each takes eight bytes, and more while it is checked."""
 
 MAX_CONSTANTS = 2**24
 """Entries that constants computed in the graph may have in all, beside sixteen times those stored."""
@@ -125,6 +125,7 @@ class _Walk:
         self.precise = PreciseConstants()
         self.constants = MAX_CONSTANTS
         self.live_entries = 0
+        self._counted = 0
         self.refusals: list[ModelError] = []
         self.stand_ins: dict[int, ModelError] = {}
         """Inputs made up for results of refused nodes, so that what reads them is looked at too."""
@@ -195,11 +196,11 @@ class _Walk:
                 self.folded.append(name)
                 if len(op.outputs) == 1:
                     self.precise.record(op, value)
-            if isinstance(value, Live | Condition):
-                self.live_entries += value.size
-            else:
+            if not isinstance(value, Live | Condition):
                 self.constants -= math.prod(value.shape)
             self.values[name] = value
+        self.live_entries += sum(_cost(node) for node in self.build.nodes[self._counted :])
+        self._counted = len(self.build.nodes)
 
     def _mark(self, name: str, refused: Refused) -> None:
         if name and name not in self.values:
@@ -251,6 +252,12 @@ class _Walk:
                 lost[name] = ModelError(f"output {name!r} depends on no input", hint="its Lipschitz constant is 0")
         broken = [error for error in self.refusals if not isinstance(error, UnsupportedModelError)]
         return ([], lost) if broken else (found, lost)
+
+
+def _cost(node: Node) -> int:
+    """Entries of a node and of the indices that its operators hold."""
+    indices = [op.index.size for op in node.operators if isinstance(op, Selection)] if isinstance(node, Affine) else []
+    return size_of(node.shape) + sum(indices)
 
 
 _HARMLESS = frozenset(

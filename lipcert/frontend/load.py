@@ -190,7 +190,8 @@ def _refuse_large(proto: onnx.ModelProto) -> None:
 def _undecodable(message: Any) -> bytes | None:
     """A string of the file that is no text (protobuf hands it out as bytes), tensor data aside."""
     if hasattr(message, "raw_data"):
-        return message.name if isinstance(message.name, bytes) else None
+        strings = [message.name, *(part for e in message.external_data for part in (e.key, e.value))]
+        return next((part for part in strings if isinstance(part, bytes)), None)
     for field, value in message.ListFields():
         for part in value if hasattr(value, "append") or hasattr(value, "add") else (value,):
             if hasattr(part, "ListFields"):

@@ -5,6 +5,7 @@ A difference beyond the tolerance (that of the model's float format) is an error
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,6 +63,11 @@ def _check_tensors(converted: Converted, proto: onnx.ModelProto, tolerance: floa
     points = _points(converted)
     worst, worst_name = 0.0, names[0]
     unseen = set(names)
+    constants = [n for n in names if isinstance(converted.values[n], Known)]
+    by_node: dict[int, list[str]] = {}
+    for name in names:
+        if isinstance(value := converted.values[name], Live):
+            by_node.setdefault(value.node, []).append(name)
     reads = {node.output[0]: node.input for node in proto.graph.node if node.output[0] in converted.rewritten}
     for point in points:
         feed: dict[str, np.ndarray] = {name: np.asarray(x, dtype=_numpy_type(types[name])) for name, x in point.items()}
@@ -69,25 +75,25 @@ def _check_tensors(converted: Converted, proto: onnx.ModelProto, tolerance: floa
             theirs = session.run(names, feed)
         except Exception as error:  # as in _session
             raise _cannot_run(error, path) from error
-        references = {n: np.asarray(r, dtype=np.float64) for n, r in zip(names, theirs, strict=True)}
+        references = {n: np.asarray(r) for n, r in zip(names, theirs, strict=True)}
         comparison = _Comparison(converted, {n: x.astype(np.float64) for n, x in feed.items()}, references, unit)
-        for name, reference in references.items():
-            if np.any(np.isfinite(reference)):
-                unseen.discard(name)
-            # what is read from further back differs by the rounding of the tensors between, too
-            between = [references[i] for i in reads.get(name, ()) if i in references]
-            scale = max((float(np.max(np.abs(r), initial=0.0, where=np.isfinite(r))) for r in between), default=0.0)
-            for tensor in between:
-                if tensor.shape == reference.shape:
-                    reference = np.where(np.abs(tensor) < _SMALL * scale, np.nan, reference)
-            difference, permitted = _difference(comparison, name, reference, tolerance, scale)
-            if difference > worst:
-                worst, worst_name = difference, name
-            if not permitted:
-                raise ModelError(
-                    f"{path}: tensor {name!r} differs from onnxruntime by {difference:.1e} of its size",
-                    hint="this is an error in lipcert's import of the node that produces it: please report it",
-                )
+        for position, ours in comparison.values():
+            for name in by_node.get(position, ()):
+                unseen -= {name} if np.any(np.isfinite(references[name])) else set()
+                difference, permitted = _difference(comparison, name, ours, references, reads.get(name, ()), tolerance)
+                if difference > worst:
+                    worst, worst_name = difference, name
+                if not permitted:
+                    raise _differs(path, name, difference)
+        for name in constants:
+            value = converted.values[name]
+            assert isinstance(value, Known)
+            unseen -= {name} if np.any(np.isfinite(references[name])) else set()
+            size, gap = _largest(np.abs(value.data.value)), float("inf")
+            if value.shape == references[name].shape:
+                gap = _largest(np.abs(value.data.value - references[name]))
+            if not gap <= tolerance * size:
+                raise _differs(path, name, gap / size if size else gap)
     if unseen:
         raise ModelError(
             f"{path}: tensor {min(unseen)!r} overflows in onnxruntime, or is not a number, at all {len(points)} inputs "
@@ -176,73 +182,79 @@ class _Comparison:
     """
 
     def __init__(self, converted: Converted, inputs: dict[str, np.ndarray], theirs: dict[str, np.ndarray], unit: float):
-        self.converted, self.unit = converted, unit
+        self.converted, self.inputs, self.unit = converted, inputs, unit
         self.known = {
-            v.node: theirs[n].reshape(-1)
-            for n in theirs
-            if isinstance(v := converted.values[n], Live) and theirs[n].size == v.size
+            v.node: theirs[n] for n in theirs if isinstance(v := converted.values[n], Live) and theirs[n].size == v.size
         }
-        self.ours: list[np.ndarray] = []
-        self.given: list[np.ndarray] = []
-        self.spread: list[np.ndarray | None] = []
-        """How far rounding may take onnxruntime's value, which is not known, from the given one; None where it is."""
-        for position, node in enumerate(converted.graph.nodes):
-            value = self._value(node, inputs)
-            self.ours.append(value)
-            self.given.append(self.known.get(position, value))
-            exact = position in self.known or isinstance(node, Input)
-            self.spread.append(None if exact else self.margin(position))
+        self.unknown: dict[int, np.ndarray] = {}
+        """Our values of the nodes that onnxruntime does not show."""
+        self.spread: dict[int, np.ndarray] = {}
+        """How far rounding may take onnxruntime's value of such a node from ours."""
+
+    def values(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Position and our value of one node after another; only what later nodes need is kept."""
+        for position, node in enumerate(self.converted.graph.nodes):
+            value = self._value(node, self.inputs)
+            if position not in self.known:
+                self.unknown[position] = value
+                if not isinstance(node, Input):
+                    self.spread[position] = self.margin(position, value)
+            yield position, value
+
+    def given(self, position: int) -> np.ndarray:
+        if position in self.known:
+            return self.known[position].reshape(-1).astype(np.float64)
+        return self.unknown[position]
 
     def _value(self, node: Node, inputs: dict[str, np.ndarray]) -> np.ndarray:
         with np.errstate(all="ignore"):
             if isinstance(node, Input):
                 return inputs[node.name].reshape(-1)
             if isinstance(node, Elementwise):
-                return node.activation.value(self.given[node.input])
+                return node.activation.value(self.given(node.input))
             if isinstance(node, Groupwise):
-                return node.function.value(self.given[node.input])
+                return node.function.value(self.given(node.input))
             if isinstance(node, Product):
-                return self.given[node.left] * self.given[node.right]
+                return self.given(node.left) * self.given(node.right)
             assert isinstance(node, Affine)
             value = node.bias.value
             for source, operator in zip(node.inputs, node.operators, strict=True):
-                value = value + operator.matvec(self.given[source])
+                value = value + operator.matvec(self.given(source))
             return value
 
-    def margin(self, position: int) -> np.ndarray:
+    def margin(self, position: int, value: np.ndarray) -> np.ndarray:
         """How far rounding inside the node, and in its inputs, may take onnxruntime from our value.
 
         A sum of n products is allowed 4 sqrt(n) roundings: what random ones add up to, not the worst case.
         """
-        node, value = self.converted.graph.nodes[position], self.ours[position]
+        node = self.converted.graph.nodes[position]
         with np.errstate(all="ignore"):
             if isinstance(node, Elementwise):
                 low, high = self._around(node.input, 2)
                 slopes = node.activation.slopes(low, high)
                 # tails that tend to zero may be flushed: onnxruntime's sigmoid is 0 below -18
-                floor = self.unit * (1 + np.abs(self.given[node.input]))
+                floor = self.unit * (1 + np.abs(self.given(node.input)))
                 return np.maximum(*np.abs(slopes)) * (high - low) + 4 * self.unit * np.abs(value) + floor
             if isinstance(node, Groupwise):
                 low, high = self._around(node.input, 4 * np.sqrt(node.function.width))
                 return node.function.jacobian(low, high).forward(high - low) + 4 * self.unit * np.abs(value)
             if isinstance(node, Product):
-                left, right = np.abs(self.given[node.left]), np.abs(self.given[node.right])
+                left, right = np.abs(self.given(node.left)), np.abs(self.given(node.right))
                 return left * self._spread(node.right) + right * self._spread(node.left) + 4 * self.unit * np.abs(value)
             assert isinstance(node, Affine)
             size, margin = np.abs(node.bias.value), np.zeros(node.bias.shape)
             for source, operator in zip(node.inputs, node.operators, strict=True):
-                size = size + np.sqrt(operator.fan_in + 2) * magnitude_up(operator, np.abs(self.given[source]))
-                if self.spread[source] is not None:
+                size = size + np.sqrt(operator.fan_in + 2) * magnitude_up(operator, np.abs(self.given(source)))
+                if source in self.spread:
                     margin = margin + magnitude_up(operator, self._spread(source))
             return margin + 4 * self.unit * size
 
     def _spread(self, source: int) -> np.ndarray:
-        spread = self.spread[source]
-        return np.zeros_like(self.given[source]) if spread is None else spread
+        return self.spread[source] if source in self.spread else np.zeros_like(self.given(source))
 
     def _around(self, source: int, roundings: float) -> tuple[np.ndarray, np.ndarray]:
         """A box around the input: what rounding does inside a function is what moving its input a little does."""
-        given = self.given[source]
+        given = self.given(source)
         largest = np.max(np.abs(given), initial=0.0, where=~np.isnan(given))
         reach = self._spread(source) + roundings * self.unit * largest
         return np.where(np.isnan(given), -np.inf, given - reach), np.where(np.isnan(given), np.inf, given + reach)
@@ -263,32 +275,50 @@ def _points(converted: Converted) -> list[dict[str, np.ndarray]]:
 
 
 def _difference(
-    comparison: _Comparison, name: str, theirs: np.ndarray, tolerance: float, scale: float
+    comparison: _Comparison,
+    name: str,
+    ours: np.ndarray,
+    references: dict[str, np.ndarray],
+    reads: Sequence[str],
+    tolerance: float,
 ) -> tuple[float, bool]:
-    """The largest difference relative to the largest entry (or `scale`, if larger), and whether it is permitted.
+    """The largest difference relative to the largest entry, and whether it is permitted.
 
-    Entries that overflow in onnxruntime's float format, or are outside a function's domain, are not compared.
+    Entries that overflow in onnxruntime's float format, or are outside a function's domain, are not compared. A tensor
+    that is read from further back than its node's own inputs (`reads`) differs by the rounding of those, too.
     """
-    value = comparison.converted.values[name]
-    if isinstance(value, Live):
-        ours = comparison.ours[value.node]
-        shape = value.shape
-    else:
-        assert isinstance(value, Known)
-        ours, shape = value.data.value.reshape(-1), value.shape
-    if shape != theirs.shape:
+    value, theirs = comparison.converted.values[name], references[name]
+    assert isinstance(value, Live)
+    if value.shape != theirs.shape:
         return float("inf"), False
-    theirs = theirs.reshape(-1)
     usable = np.isfinite(theirs)
-    ours, theirs = ours[usable], theirs[usable]
-    size = max(scale, float(np.max(np.abs(ours), initial=0.0)))
+    scale = 0.0
+    for tensor in (references[i] for i in reads if i in references):
+        scale = max(scale, _largest(np.abs(tensor[np.isfinite(tensor)])))
+        if tensor.shape == theirs.shape:
+            usable &= np.abs(tensor) >= _SMALL * scale
+    usable = usable.reshape(-1)
+    mine = ours[usable]
+    size = max(scale, _largest(np.abs(mine)))
     with np.errstate(invalid="ignore"):
-        difference = np.abs(ours - theirs)
-    largest = float(np.max(difference, initial=0.0))
+        difference = np.abs(mine - theirs.reshape(-1)[usable])
+    largest = _largest(difference)
     permitted = bool(np.all(difference <= tolerance * size))  # false where NaN
-    if not permitted and isinstance(value, Live):
-        permitted = bool(np.all(difference <= tolerance * size + comparison.margin(value.node)[usable]))
+    if not permitted:
+        margin = comparison.margin(value.node, ours)[usable]
+        permitted = bool(np.all(difference <= tolerance * size + margin))
     return (largest / size if size else float(largest > 0)), permitted
+
+
+def _differs(path: str, name: str, difference: float) -> ModelError:
+    return ModelError(
+        f"{path}: tensor {name!r} differs from onnxruntime by {difference:.1e} of its size",
+        hint="this is an error in lipcert's import of the node that produces it: please report it",
+    )
+
+
+def _largest(v: np.ndarray) -> float:
+    return float(np.max(v, initial=0.0))
 
 
 def _numpy_type(onnx_type: str) -> type:

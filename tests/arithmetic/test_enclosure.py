@@ -224,3 +224,38 @@ def test_nothing_finite_comes_of_an_overflow() -> None:
             assert not result.is_finite
     assert not exact([1.0, math.nan]).is_finite
     assert not Enclosure(np.ones(2), np.array([0.0, math.nan])).is_finite
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_total_holds_the_sum_of_every_member(seed: int) -> None:
+    """Along the last axis, which is kept; of exact entries, of uncertain ones, of those that cancel."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(1, 40))
+    scale = 10.0 ** rng.uniform(-20, 20, (3, n)) if seed % 2 else 1.0
+    known = random_enclosure(rng, (3, n), scale)
+    if n > 1:
+        known.value[:, 1] = -known.value[:, 0] + (seed % 3 == 0)
+    total = known.total()
+    assert total.shape == (3, 1)
+    for _ in range(5):
+        assert encloses(total, member(rng, known).sum(axis=-1, keepdims=True))
+
+
+@many
+@given(st.lists(numbers, min_size=1, max_size=12))
+def test_a_total_of_floats_of_any_size_holds_their_sum(values: list[float]) -> None:
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = exact(np.array(values)).total()
+        low, high = float(total.lower()[0]), float(total.upper()[0])
+    truth = sum(map(Fraction, values))
+    assert low == -math.inf or Fraction(low) <= truth
+    assert high == math.inf or Fraction(high) >= truth
+
+
+def test_a_total_is_no_wider_than_it_must_be() -> None:
+    one = Enclosure(np.array([[0.1], [3.0]]), np.array([[0.5], [0.0]])).total()
+    np.testing.assert_array_equal(one.value, [[0.1], [3.0]])
+    np.testing.assert_array_equal(one.full_radius(), [[0.5], [0.0]])
+    several = Enclosure(np.ones((2, 4)), np.full((2, 4), 0.25)).total()
+    np.testing.assert_allclose(several.full_radius(), [[1.0], [1.0]], rtol=1e-12)
+    np.testing.assert_allclose(exact(np.ones(1000)).total().full_radius(), 0.0, atol=1e-9)

@@ -127,19 +127,31 @@ def test_a_model_without_inputs_is_malformed() -> None:
     assert_malformed(model(nodes, {}, ["y"], {"w": random_weights(2, 3)}), "no inputs")
 
 
-@pytest.mark.parametrize("weights_are_initializers", [False, True])
-def test_an_output_that_depends_on_no_input_is_malformed(weights_are_initializers: bool) -> None:
-    nodes = [node("Relu", ["x"], ["y"]), node("Relu", ["w"], ["z"])]
-    outputs = ["y", "w" if weights_are_initializers else "z"]
-    assert_malformed(
-        model(nodes, {"x": (2, 3)}, outputs, {"w": random_weights(2, 3)}), repr(outputs[1]), "depends on no input"
-    )
+def tagged(name: str, element: int) -> onnx.ModelProto:
+    """y = relu(x), and an output that depends on no input."""
+    nodes = [node("Relu", ["x"], ["y"]), node("Relu", ["w"], ["z"]), node("Shape", ["x"], ["s"])]
+    proto = model(nodes, {"x": (2, 3)}, ["y", name], {"w": random_weights(2, 3)})
+    proto.graph.output[1].type.tensor_type.elem_type = element
+    return proto
 
 
-def test_an_integer_output_is_malformed() -> None:
-    proto = model([node("Relu", ["x"], ["y"]), node("Shape", ["x"], ["s"])], {"x": (2, 3)}, ["y", "s"])
-    proto.graph.output[1].type.tensor_type.elem_type = TensorProto.INT64
-    assert_refused(lambda: load_proto(proto), ModelError, "'s'")
+CONSTANT_OUTPUTS = [("w", TensorProto.FLOAT), ("z", TensorProto.FLOAT), ("s", TensorProto.INT64)]
+
+
+@pytest.mark.parametrize(("name", "element"), CONSTANT_OUTPUTS)
+def test_an_output_that_depends_on_no_input_is_noted_beside_one_that_does(name: str, element: int) -> None:
+    imported = load_proto(tagged(name, element))
+    assert [o.name for o in imported.outputs] == ["y"]
+    (note,) = imported.notes
+    assert f"output {name}" in note
+    assert "depends on no input" in note
+
+
+@pytest.mark.parametrize(("name", "element"), CONSTANT_OUTPUTS)
+def test_a_model_whose_outputs_depend_on_no_input_is_malformed(name: str, element: int) -> None:
+    proto = tagged(name, element)
+    del proto.graph.output[0]
+    assert_malformed(proto, repr(name), "depends on no input")
 
 
 def test_an_output_that_nothing_produces_is_malformed() -> None:

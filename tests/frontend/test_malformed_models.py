@@ -169,7 +169,7 @@ def test_a_sum_that_broadcasts_to_enormous_size_is_malformed(op: str) -> None:
         node(op, ["c", "r"], ["y"], name="outer"),
     ]
     weights = {"column": integers(-1, 1), "row": integers(1, -1)}
-    assert_malformed(model(nodes, {"x": (2**24,)}, ["y"], weights), op, "outer", "opset 20", "limit")
+    assert_malformed(model(nodes, {"x": (2**16,)}, ["y"], weights), op, "outer", "opset 20", "limit")
 
 
 ZERO_SIZE: dict[str, onnx.ModelProto] = {
@@ -226,7 +226,7 @@ def test_attributes_that_an_op_does_not_have_are_refused() -> None:
 @pytest.mark.parametrize("text", ["two\nlines", "two\rlines", "\x1b[2Jclears the screen"])
 @pytest.mark.parametrize("field", ["op_type", "name", "domain", "input", "output", "attribute", "dim", "initializer"])
 def test_whatever_names_hold_a_message_is_one_printable_line(field: str, text: str) -> None:
-    nodes = [node("Softmax", ["x"], ["y"])]
+    nodes = [node("NonZero", ["x"], ["y"])]
     if field in ("op_type", "name", "domain"):
         setattr(nodes[0], field, text)
     elif field in ("input", "output"):

@@ -9,11 +9,10 @@ import onnx
 import pytest
 from onnx import helper
 
-from lipcert.graph import Affine
+from lipcert.graph import Affine, Elementwise, Input, Product
 from tests.helpers.onnx_models import (
     assert_agrees,
     assert_malformed,
-    assert_unsupported,
     model,
     one_op,
     random_weights,
@@ -124,19 +123,47 @@ def test_weights_are_stored_once_for_a_batched_operand() -> None:
     assert imported.parameters == 12
 
 
-@pytest.mark.parametrize(("op", "shape"), [("MatMul", (3, 3)), ("Gemm", (3, 3)), ("Mul", (3, 3))])
-def test_products_of_two_live_tensors_are_refused(op: str, shape: tuple[int, ...]) -> None:
-    nodes = [helper.make_node("Relu", ["x"], ["h"]), helper.make_node(op, ["x", "h"], ["y"], name="square")]
-    assert_unsupported(model(nodes, {"x": shape}, ["y"]), op, "square", "opset 20", "both factors depend")
+@pytest.mark.parametrize(
+    ("op", "left", "right"),
+    [
+        ("MatMul", (3, 3), (3, 3)),
+        ("MatMul", (3,), (3, 4)),
+        ("MatMul", (2, 3), (3,)),
+        ("MatMul", (2, 1, 3, 4), (5, 4, 2)),
+        ("Gemm", (3, 4), (4, 2)),
+        ("Mul", (3, 3), (3, 1)),
+        ("Mul", (2, 1, 3), (4, 1)),
+    ],
+)
+def test_products_of_two_live_tensors(op: str, left: tuple[int, ...], right: tuple[int, ...]) -> None:
+    nodes = [helper.make_node("Tanh", ["b"], ["h"]), helper.make_node(op, ["a", "h"], ["y"])]
+    imported = assert_agrees(model(nodes, {"a": left, "b": right}, ["y"]))
+    assert any(isinstance(n, Product) for n in imported.graph.nodes)
 
 
-def test_quotient_by_a_live_tensor_is_refused() -> None:
-    refused = one_op("Div", (2, 3), random_weights(2, 3), live=1)
-    assert_unsupported(refused, "Div", "the_node", "opset 20", "divisor")
+@pytest.mark.parametrize(("trans_a", "trans_b"), [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_gemm_of_three_live_tensors(trans_a: int, trans_b: int) -> None:
+    nodes = [helper.make_node("Gemm", ["a", "b", "c"], ["y"], transA=trans_a, transB=trans_b, alpha=0.5, beta=-2.0)]
+    shapes = {"a": (4, 3) if trans_a else (3, 4), "b": (2, 4) if trans_b else (4, 2), "c": (3, 1)}
+    assert_agrees(model(nodes, shapes, ["y"]))
 
 
-def test_a_stack_of_constant_matrices_is_refused() -> None:
-    assert_unsupported(one_op("MatMul", (2, 2, 3), random_weights(2, 3, 4)), "MatMul", "the_node", "rank 3")
+def test_the_square_of_a_tensor_is_no_product_of_two() -> None:
+    imported = assert_agrees(model([helper.make_node("Mul", ["x", "x"], ["y"])], {"x": (2, 3)}, ["y"]))
+    assert [type(n) for n in imported.graph.nodes] == [Input, Elementwise]
+
+
+def test_quotient_by_a_live_tensor() -> None:
+    nodes = [helper.make_node("Exp", ["b"], ["e"]), helper.make_node("Div", ["a", "e"], ["y"])]
+    assert_agrees(model(nodes, {"a": (2, 3), "b": (3,)}, ["y"]))
+    constant = model(nodes, {"b": (2, 3)}, ["y"], {"a": random_weights(2, 3)})
+    assert not any(isinstance(n, Product) for n in assert_agrees(constant).graph.nodes)
+
+
+@pytest.mark.parametrize(("live", "constant"), [((2, 2, 3), (2, 3, 4)), ((5, 1, 2, 3), (2, 3, 4)), ((3,), (2, 3, 4))])
+def test_a_stack_of_constant_matrices(live: tuple[int, ...], constant: tuple[int, ...]) -> None:
+    imported = assert_agrees(one_op("MatMul", live, random_weights(*constant)))
+    assert all(isinstance(n, Input | Affine) for n in imported.graph.nodes)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from lipcert.frontend import load_proto
 from tests.helpers.onnx_models import (
     assert_agrees,
     assert_malformed,
-    assert_unsupported,
     integers,
     one_op,
     random_weights,
@@ -58,10 +57,37 @@ def test_average_pool_in_other_dimensions(shape: tuple[int, ...], kernel: list[i
     assert_agrees(one_op("AveragePool", shape, kernel_shape=kernel, pads=[1] * (2 * len(kernel))))
 
 
+@pytest.mark.parametrize("op", ["AveragePool", "MaxPool"])
 @pytest.mark.parametrize("opset", [10, 19, 22])
-def test_average_pool_with_ceil_mode_is_refused(opset: int) -> None:
-    refused = one_op("AveragePool", MAPS, opset=opset, kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)
-    assert_unsupported(refused, "AveragePool", "the_node", f"opset {opset}", "ceil_mode")
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"kernel_shape": [2, 2], "strides": [2, 2]},
+        {"kernel_shape": [3, 3], "strides": [3, 2]},
+        {"kernel_shape": [2, 3], "strides": [2, 4]},
+        {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 0, 0, 1]},
+        {"kernel_shape": [3, 2], "strides": [3, 3], "pads": [1, 1, 1, 1]},
+    ],
+)
+def test_pooling_with_ceil_mode(op: str, opset: int, attributes: dict[str, Any]) -> None:
+    proto = one_op(op, MAPS, opset=opset, ceil_mode=1, **attributes)
+    assert_agrees(proto, run=session_or_skip(proto))
+
+
+@pytest.mark.parametrize("opset", [19, 22])
+@pytest.mark.parametrize("pads", [[0, 0, 0, 0], [1, 1, 1, 1]])
+def test_windows_beyond_the_padding_count_what_is_inside(opset: int, pads: list[int]) -> None:
+    proto = one_op(
+        "AveragePool",
+        MAPS,
+        opset=opset,
+        kernel_shape=[3, 3],
+        strides=[2, 2],
+        pads=pads,
+        ceil_mode=1,
+        count_include_pad=1,
+    )
+    assert_agrees(proto, run=session_or_skip(proto))
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,11 @@ class BadNearOrigin(LeakyRelu):
 def test_an_activation_that_is_wrong_where_random_inputs_do_not_reach_is_caught(
     break_op: Break, op: str, wrong: Relu | Tanh, attributes: dict[str, float]
 ) -> None:
-    break_op(op, lambda build, n: build.elementwise(n, n.real(0), wrong))
+    def convert(build: GraphBuilder, n: OpNode) -> Value:
+        n.attr("alpha", 0.0)
+        return build.elementwise(n, n.real(0), wrong)
+
+    break_op(op, convert)
     assert_caught(network(op, **attributes), op, "hidden")
 
 
@@ -150,6 +154,7 @@ def test_a_wrong_constant_is_caught(break_op: Break) -> None:
 def test_a_wrong_shape_is_caught(break_op: Break) -> None:
     def wrong(build: GraphBuilder, op: OpNode) -> Value:
         value = op.real(0)
+        op.attr("perm", None)
         assert isinstance(value, Live)
         return Live(value.node, value.shape[::-1])
 

@@ -16,7 +16,6 @@ from tests.helpers.onnx_models import (
     assert_unsupported,
     integers,
     model,
-    session,
 )
 
 node = helper.make_node
@@ -139,8 +138,7 @@ def test_constant_of_shape_without_a_value_is_a_float_zero() -> None:
         node("Add", ["x", "zeros"], ["y"]),
     ]
     proto = model(nodes, {"x": (2, 3)}, ["y"], {"size": integers(2, 3)})
-    session(proto)
-    assert_unsupported(proto, "ConstantOfShape", "zeros", "opset 20")
+    assert_agrees(proto)
 
 
 def test_range_reshape_and_transpose() -> None:
@@ -216,14 +214,31 @@ def test_shape_arithmetic_cannot_ask_for_enormous_memory(op: str, inputs: list[n
     assert_malformed(model(nodes, {"x": (2, 3)}, ["y"], weights), op, "large", "opset 20", "limit")
 
 
-def test_shape_arithmetic_in_floats_is_refused() -> None:
+@pytest.mark.parametrize("factor", [2.0, 2.9])
+def test_shape_arithmetic_in_floats_truncates(factor: float) -> None:
+    """An upsampling factor: the exporters' float(shape) * factor, cast back."""
     nodes = [
         node("Shape", ["x"], ["shape"]),
-        node("Cast", ["shape"], ["float"], to=TensorProto.FLOAT, name="to_float"),
-        node("Cast", ["float"], ["s"], to=TensorProto.INT64),
-        node("Reshape", ["x", "s"], ["y"]),
+        node("Cast", ["shape"], ["float"], to=TensorProto.FLOAT),
+        node("Mul", ["float", "factor"], ["scaled"]),
+        node("Cast", ["scaled"], ["s"], to=TensorProto.INT64),
+        node("Expand", ["x", "s"], ["y"]),
     ]
-    assert_unsupported(model(nodes, {"x": (2, 3)}, ["y"]), "Cast", "to_float", "opset 20")
+    proto = model(nodes, {"x": (1, 1)}, ["y"], {"factor": np.array(factor, np.float32)})
+    imported = load_proto(proto)
+    assert imported.outputs[0].shape == (2, 2)
+
+
+def test_a_cast_of_a_rounded_constant_is_refused() -> None:
+    """1 / 3 * 3 might be 1, or less: nothing tells."""
+    nodes = [
+        node("Div", ["one", "three"], ["third"]),
+        node("Mul", ["third", "three"], ["about_one"]),
+        node("Cast", ["about_one"], ["s"], to=TensorProto.INT64, name="to_integer"),
+        node("Expand", ["x", "s"], ["y"]),
+    ]
+    weights = {"one": np.array([1], np.float32), "three": np.array([3], np.float32)}
+    assert_unsupported(model(nodes, {"x": (1, 1)}, ["y"], weights), "Cast", "to_integer", "opset 20")
 
 
 def test_a_result_that_depends_on_the_value_of_an_input_is_refused() -> None:

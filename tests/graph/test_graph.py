@@ -74,7 +74,9 @@ def by_definition(function: GroupFunction, x: np.ndarray) -> np.ndarray:
     """The function of each group by itself, in high precision."""
     rows = x.reshape(-1, x.shape[-1] // function.width, function.width)
     with precision():
-        balls = [[of_group(function, [arb(x) for x in group], g) for g, group in enumerate(row)] for row in rows.tolist()]
+        balls = [
+            [of_group(function, [arb(x) for x in group], g) for g, group in enumerate(row)] for row in rows.tolist()
+        ]
         found = [[float(v.mid()) for group in row for v in group] for row in balls]
     return np.reshape(found, (*x.shape[:-1], -1))
 

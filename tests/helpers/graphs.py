@@ -131,6 +131,8 @@ GUARDED_FUNCTIONS: dict[str, Maker] = {
 }
 """Those that are Lipschitz away from zero, or from groups of equal entries."""
 
+ALL_FUNCTIONS = {**GROUP_FUNCTIONS, **GUARDED_FUNCTIONS}
+
 WITH_RADIUS = 0.3
 """Probability that the weights of a leaf, a bias, or the normals of a reflection are known only up to a radius."""
 

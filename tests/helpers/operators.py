@@ -26,7 +26,7 @@ from lipcert.operators import (
     Transposed,
 )
 
-LEAVES = ("dense", "copies", "diagonal", "identity", "selection", "reduction", "convolution")
+LEAVES = ("dense", "copies", "diagonal", "identity", "selection", "reduction", "convolution", "transposed")
 COMPOSITES = ("product", "sum")
 KINDS = LEAVES + COMPOSITES
 
@@ -73,6 +73,8 @@ def _of_kind(rng: np.random.Generator, kind: str, n: int, m: int | None, radius:
         return Reduction(shape, tuple(int(a) for a in axes))
     if kind == "convolution":
         return random_convolution(rng, n, radius=radius)
+    if kind == "transposed":
+        return random_transposed(rng, n, radius=radius)
     inner = random_operator(rng, n, kind=str(rng.choice(LEAVES)), radius=radius)
     if kind == "product":
         return Product((random_operator(rng, inner.out_size, m, kind=str(rng.choice(LEAVES)), radius=radius), inner))
@@ -105,6 +107,37 @@ def random_convolution(
         copies=copies,
         radius=_radius(rng, weights, radius),
     )
+
+
+def random_transposed(
+    rng: np.random.Generator, in_size: int, *, rank: int | None = None, radius: float = 0.0
+) -> Transposed:
+    """The transpose of a convolution whose result has `in_size` entries, with random strides, pads and dilations."""
+    rank = rank or int(rng.integers(1, 4))
+    copies, out, *space = random_shape(rng, in_size, rank + 2)
+    groups = int(rng.choice([g for g in range(1, out + 1) if out % g == 0]))
+    per_group = int(rng.integers(1, 3))
+    strides, kernel, pads, dilations, before = [], [], [], [], []
+    for size in space:
+        stride, k, dilation = int(rng.integers(1, 4)), int(rng.integers(1, 4)), int(rng.integers(1, 3))
+        # the map before the convolution, and its padding: at least one entry of it is left
+        full = (size - 1) * stride + dilation * (k - 1) + 1 + int(rng.integers(0, stride))
+        begin = int(rng.integers(0, min(3, full)))
+        end = int(rng.integers(0, min(3, full - begin)))
+        strides, kernel, dilations = [*strides, stride], [*kernel, k], [*dilations, dilation]
+        pads, before = [*pads, (begin, end)], [*before, full - begin - end]
+    weights = rng.normal(size=(out, per_group, *kernel)) / math.sqrt(per_group * math.prod(kernel))
+    forward = Convolution(
+        weights,
+        (per_group * groups, *before),
+        strides=tuple(strides),
+        pads=tuple(pads),
+        dilations=tuple(dilations),
+        groups=groups,
+        copies=copies,
+        radius=_radius(rng, weights, radius),
+    )
+    return Transposed(forward)
 
 
 def random_shape(rng: np.random.Generator, size: int, rank: int) -> Shape:

@@ -32,7 +32,7 @@ from lipcert.problem import (
     SomeOutputs,
     pose,
 )
-from tests.helpers.graphs import CLASSIC, GROUP_FUNCTIONS, GUARDED_FUNCTIONS, random_graph
+from tests.helpers.graphs import ALL_FUNCTIONS, CLASSIC, GROUP_FUNCTIONS, random_graph
 from tests.helpers.operators import map_leaves, with_radius
 from tests.helpers.sampling import (
     NORM_PAIRS,
@@ -143,9 +143,6 @@ def test_no_sampled_ratio_exceeds_any_claim(seed: int, kind: str) -> None:
         assert all(map(math.isfinite, least.values()))
 
 
-LOCALLY = {**GROUP_FUNCTIONS, **GUARDED_FUNCTIONS}
-
-
 def one_layer(rng: np.random.Generator, function: GroupFunction, groups: int, size: float = 1.0) -> Graph:
     """A matrix, the group function of `groups` groups, and another matrix; what the function sees is of this size."""
     n, wide = 3, groups * function.width
@@ -161,26 +158,31 @@ def one_layer(rng: np.random.Generator, function: GroupFunction, groups: int, si
 
 
 @pytest.mark.parametrize("kind", REGIONS)
-@pytest.mark.parametrize("name", LOCALLY)
+@pytest.mark.parametrize("name", ALL_FUNCTIONS)
 def test_no_sampled_ratio_exceeds_any_claim_about_one_group_function(name: str, kind: str) -> None:
     """Every function by itself; only of those that are not Lipschitz at 0 may bounds be infinite."""
     for seed in range(2):
         rng = np.random.default_rng([seed, *name.encode(), REGIONS.index(kind)])
         groups = int(rng.integers(1, 4))
-        graph = one_layer(rng, LOCALLY[name](rng, groups), groups)
+        graph = one_layer(rng, ALL_FUNCTIONS[name](rng, groups), groups)
         query = Query(region=random_region(rng, kind, 3))
         least = assert_sound(graph, query, rng, NORM_PAIRS[int(rng.integers(2)) :: 2])
         if name in GROUP_FUNCTIONS:
             assert all(map(math.isfinite, least.values()))
+        for (p, q), bound in least.items():
+            problem = pose(graph, with_norms(query, p, q))
+            for point in random_points(query.region, 3, rng, 5):
+                if query.region.contains(point):
+                    assert verify_witness(problem, Witness(point, rng.standard_normal(3))) <= bound
 
 
 @pytest.mark.parametrize("size", [1e-200, 1e-170, 1e-8, 1e8, 1e150, 1e154, 1e160, 1e200, 1e300])
-@pytest.mark.parametrize("name", LOCALLY)
+@pytest.mark.parametrize("name", ALL_FUNCTIONS)
 def test_no_sampled_ratio_exceeds_any_claim_about_groups_of_any_size(name: str, size: float) -> None:
     """Squares that underflow, and squares that overflow."""
     for kind in ("point", "linf ball"):
         rng = np.random.default_rng([*name.encode(), int(math.log10(size)) + 400])
-        graph = one_layer(rng, LOCALLY[name](rng, 2), 2, size)
+        graph = one_layer(rng, ALL_FUNCTIONS[name](rng, 2), 2, size)
         region = Ball(rng.normal(size=3), 1e-3 if kind == "linf ball" else 1e-9, math.inf)
         assert_sound(graph, Query(region=region), rng, NORM_PAIRS[::4])
 

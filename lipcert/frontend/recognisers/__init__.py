@@ -22,6 +22,9 @@ from lipcert.frontend.recognisers import (
 from lipcert.frontend.recognisers.miss import Miss
 from lipcert.frontend.values import Known, Live, Value
 
+MAX_COMPARED = 2**21
+"""Entries of tensors that rules compare one by one."""
+
 PRODUCT_RULES = (gated.match, reciprocal_root.match)
 QUOTIENT_RULES = (normalised_vector.match, layer_norm.match)
 WHERE_RULES = (thresholded_softplus.match, householder.match, piecewise.match)
@@ -32,7 +35,7 @@ def read_product(build: GraphBuilder, node: OpNode, a: Live, b: Live) -> Value:
     if a == b:
         return build.elementwise(node, a, Power(2))
     a, b = _together(build, node, a, b)
-    for rule in PRODUCT_RULES:
+    for rule in PRODUCT_RULES if a.size <= MAX_COMPARED else ():
         for x, gate in ((a, b), (b, a)):
             found = rule(build, node, x, gate)
             if not isinstance(found, Miss):
@@ -61,6 +64,8 @@ def read_quotient(build: GraphBuilder, node: OpNode, a: Live, b: Live) -> Value:
 def read_where(build: GraphBuilder, node: OpNode, score: Live, a: Live | Known, b: Live | Known) -> Value:
     """a where score > 0, else b: only where the two meet at score = 0, or nearly (an idiom)."""
     reasons = []
+    if score.size > MAX_COMPARED:
+        node.refuse(f"a choice between {score.size} entries", f"at most {MAX_COMPARED} are compared")
     for rule in WHERE_RULES:
         found = rule(build, node, score, a, b)
         if not isinstance(found, Miss):
