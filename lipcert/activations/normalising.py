@@ -17,6 +17,10 @@ from lipcert.arithmetic.enclosure import Enclosure, exact, hull
 from lipcert.arithmetic.rounding import down, inflate, mul_up, norm_up, sqrt_up, up
 
 
+_LARGE = 1e150
+"""Lower bounds are cut here: what a square or a sum overflowed to is no bound."""
+
+
 class _Normalising(GroupFunction):
     """Shared arithmetic; every group is one block."""
 
@@ -246,7 +250,7 @@ class RootMeanSquare(_Normalising):
         """Bounds on s over the box, (*batch, G, 1)."""
         n = self.width
         nearest, farthest = _nearest_and_farthest(lower, upper)
-        least = (nearest**2).sum(axis=-1, keepdims=True) / n * _shrink(n)
+        least = np.minimum((nearest**2).sum(axis=-1, keepdims=True), _LARGE) / n * _shrink(n)
         most = up(inflate(inflate((farthest**2).sum(axis=-1, keepdims=True), 2 * n) / n, 2) + self.epsilon)
         return down(np.sqrt(down(least + self.epsilon))), sqrt_up(most)
 
@@ -355,7 +359,9 @@ class LpNormalise(_Normalising):
     def _sizes(self, lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Bounds on max(|x|_p, floor), (*batch, G, 1)."""
         nearest, farthest = _nearest_and_farthest(lower, upper)
-        least = np.linalg.norm(nearest, ord=self.p, axis=-1, keepdims=True) * _shrink(self.width) - 1e-300
+        with np.errstate(over="ignore"):
+            size = np.linalg.norm(nearest, ord=self.p, axis=-1, keepdims=True)
+        least = np.minimum(size, _LARGE) * _shrink(self.width) - 1e-300
         return np.maximum(np.maximum(least, 0.0), self.floor), np.maximum(
             norm_up(farthest, float(self.p))[..., None], self.floor
         )
@@ -578,7 +584,7 @@ def _least_spread(lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
         lo, hi = np.where(rising, lo, middle), np.where(rising, middle, hi)
     c = lo / 2 + hi / 2
     distance = np.maximum(np.maximum(0.0, c - upper), np.maximum(0.0, lower - c))
-    spread = (distance**2).sum(axis=-1, keepdims=True)
+    spread = np.minimum((distance**2).sum(axis=-1, keepdims=True), _LARGE)
     # rounding of the slope: each of its 2 n terms, at most |right - left|, is off by two roundings or so
     n, width = lower.shape[-1], right - left
     error = (np.abs(slope(c)) + 8 * n * (n + 4) * width * 2.0**-53) * width

@@ -97,10 +97,14 @@ Evidence = AbsoluteChain | SpectralChain
 
 @dataclass(frozen=True)
 class Claim:
-    """The Lipschitz constant of the posed problem is at most `value`, because of `evidence`."""
+    """The Lipschitz constant of the posed problem is at most `value`, because of `evidence`.
+
+    `anywhere`: the evidence speaks of all of R^n, and so of the region, which it ignores.
+    """
 
     value: float
     evidence: Evidence
+    anywhere: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,7 @@ def verify(problem: Problem, claim: Claim, by: Arithmetic | None = None) -> floa
     if not (math.isfinite(claim.value) and claim.value >= 0):
         raise NotProvedError(f"the claimed value {claim.value} is not a finite number >= 0")
     by = by or Arithmetic()
-    boxes = propagate(problem, by)
+    boxes = propagate(problem.everywhere() if claim.anywhere else problem, by)
     setting = prepare(problem, boxes, claim.evidence.center, by)
     if isinstance(claim.evidence, AbsoluteChain):
         proven = absolute_bound(setting)

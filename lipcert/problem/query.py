@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -47,6 +47,10 @@ class Problem:
     query: Query
     x: int
     y: int
+
+    def everywhere(self) -> Problem:
+        """The same problem without a region."""
+        return replace(self, query=replace(self.query, region=Everywhere()))
 
     @property
     def size_in(self) -> int:

@@ -88,10 +88,10 @@ def nearly_exact(graph: Graph) -> Graph:
     return Graph(nodes, graph.outputs)
 
 
-def make_case(name: str, model: Model, query: Query, evidence: Evidence) -> Case:
+def make_case(name: str, model: Model, query: Query, evidence: Evidence, anywhere: bool = False) -> Case:
     """A case whose claim is just above what the evidence proves."""
-    proven = verify(pose(model.graph, query), Claim(ENOUGH, evidence))
-    claim = Claim(proven * (1 + 1e-12), evidence)
+    proven = verify(pose(model.graph, query), Claim(ENOUGH, evidence, anywhere))
+    claim = Claim(proven * (1 + 1e-12), evidence, anywhere)
     return Case(name, model, query, claim, report_of(model, query, claim))
 
 
@@ -118,13 +118,14 @@ def _from_methods() -> Iterator[Case]:
         query = make_query(rng, sum(graph.size(i) for i in graph.inputs.values()), graph.size(graph.outputs[0].node))
         problem, model = pose(graph, query), model_of(graph, f"random {number}")
         claims = [claim for make in METHODS.values() for claim in make().claims(problem, Progress())]
-        kinds = {_kind(claim.evidence): claim for claim in claims if math.isfinite(claim.value)}
+        kinds = {_kind(claim): claim for claim in claims if math.isfinite(claim.value)}
         for kind, claim in kinds.items():
-            yield make_case(f"random {number}, {kind}", model, query, claim.evidence)
+            yield make_case(f"random {number}, {kind}", model, query, claim.evidence, claim.anywhere)
 
 
-def _kind(evidence: Evidence) -> str:
-    return f"{type(evidence).__name__}{', centered' if evidence.center else ''}"
+def _kind(claim: Claim) -> str:
+    ending = f"{', centered' if claim.evidence.center else ''}{', anywhere' if claim.anywhere else ''}"
+    return f"{type(claim.evidence).__name__}{ending}"
 
 
 _QUERIES: tuple[Callable[[np.random.Generator, int, int], Query], ...] = (

@@ -16,16 +16,17 @@ from lipcert.frontend.recognisers import (
     log_probability,
     normalised_vector,
     piecewise,
+    plain_silu,
     reciprocal_root,
     thresholded_softplus,
 )
 from lipcert.frontend.recognisers.miss import Miss
 from lipcert.frontend.values import Known, Live, Value
 
-MAX_COMPARED = 2**21
+MAX_COMPARED = 2**20
 """Entries of tensors that rules compare one by one."""
 
-PRODUCT_RULES = (gated.match, reciprocal_root.match)
+PRODUCT_RULES = (plain_silu.match, gated.match, reciprocal_root.match)
 QUOTIENT_RULES = (normalised_vector.match, layer_norm.match)
 WHERE_RULES = (thresholded_softplus.match, householder.match, piecewise.match)
 
@@ -35,7 +36,8 @@ def read_product(build: GraphBuilder, node: OpNode, a: Live, b: Live) -> Value:
     if a == b:
         return build.elementwise(node, a, Power(2))
     a, b = _together(build, node, a, b)
-    for rule in PRODUCT_RULES if a.size <= MAX_COMPARED else ():
+    rules = PRODUCT_RULES if a.size <= MAX_COMPARED else (plain_silu.match,)
+    for rule in rules:
         for x, gate in ((a, b), (b, a)):
             found = rule(build, node, x, gate)
             if not isinstance(found, Miss):
