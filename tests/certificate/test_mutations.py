@@ -66,7 +66,7 @@ class Truth:
         if key not in self._proven:
             try:
                 problem = pose(self.case.model.graph, query)
-                self._proven[key] = verify(problem, Claim(ENOUGH, self.case.claim.evidence))
+                self._proven[key] = verify(problem, Claim(ENOUGH, self.case.claim.evidence, self.case.claim.anywhere))
             except LipcertError:
                 self._proven[key] = None
         return self._proven[key]

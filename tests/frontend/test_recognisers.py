@@ -346,7 +346,6 @@ NO_HOUSEHOLDER: dict[str, tuple[Spelling, tuple[int, ...]]] = {
     "another angle": (lambda n, x: householder(n, x, turned_by=0.71), (1, 6)),
     "a little beside the reflection": (lambda n, x: householder(n, x, off=1e-4), (1, 6)),
     "a little beside it, under a large scale": (lambda n, x: householder(n, x, off=5e-5, scale=1e3), (1, 6)),
-    "two hyperplanes": (lambda n, x: two_normals(n, x, 1e-5), (1, 2)),
 }
 
 
@@ -354,6 +353,14 @@ NO_HOUSEHOLDER: dict[str, tuple[Spelling, tuple[int, ...]]] = {
 def test_what_is_nearly_a_householder_activation_is_refused(name: str) -> None:
     spelling, shape = NO_HOUSEHOLDER[name]
     assert_unsupported(spelt(spelling, *shape), "Where", "choice that depends on the input")
+
+
+@pytest.mark.parametrize("difference", [0.5, 1e-3])
+def test_the_entries_of_a_pair_may_be_reflected_at_lines_of_their_own(difference: float) -> None:
+    imported = check(lambda n, x: two_normals(n, x, difference), 1, 2)
+    assert nonlinear(imported) == ["Householder"]
+    (node,) = (n for n in imported.graph.nodes if isinstance(n, Groupwise))
+    assert imported.graph.size(node.input) == 4
 
 
 PIECEWISE: dict[str, tuple[Spelling, float]] = {

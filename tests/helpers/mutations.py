@@ -134,16 +134,16 @@ def query_edits(report: dict[str, Any]) -> Iterator[Mutation]:
 
 
 def evidence_of(report: dict[str, Any]) -> Any:
-    """The evidence as it stands in the JSON, or None."""
+    """The evidence as it stands in the JSON, with what it speaks of, or None."""
     certificate = report.get("certificate")
-    return certificate.get("evidence") if isinstance(certificate, dict) else None
+    return (certificate.get("evidence"), certificate.get("anywhere")) if isinstance(certificate, dict) else None
 
 
 def shape_of(evidence: Any) -> Any:
     """The evidence without its numbers: two of the same shape differ in numbers only."""
     if isinstance(evidence, dict):
         return {key: shape_of(value) for key, value in evidence.items()}
-    if isinstance(evidence, list):
+    if isinstance(evidence, list | tuple):
         return [shape_of(value) for value in evidence]
     return "number" if isinstance(evidence, str) and ("0x" in evidence or evidence in ("nan", "inf")) else evidence
 

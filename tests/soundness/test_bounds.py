@@ -166,7 +166,7 @@ def test_no_sampled_ratio_exceeds_any_claim_about_one_group_function(name: str, 
         groups = int(rng.integers(1, 4))
         graph = one_layer(rng, ALL_FUNCTIONS[name](rng, groups), groups)
         query = Query(region=random_region(rng, kind, 3))
-        least = assert_sound(graph, query, rng, NORM_PAIRS[int(rng.integers(2)) :: 2])
+        least = assert_sound(graph, query, rng, NORM_PAIRS[int(rng.integers(3)) :: 3])
         if name in GROUP_FUNCTIONS:
             assert all(map(math.isfinite, least.values()))
         for (p, q), bound in least.items():
@@ -176,7 +176,7 @@ def test_no_sampled_ratio_exceeds_any_claim_about_one_group_function(name: str, 
                     assert verify_witness(problem, Witness(point, rng.standard_normal(3))) <= bound
 
 
-@pytest.mark.parametrize("size", [1e-200, 1e-170, 1e-8, 1e8, 1e150, 1e154, 1e160, 1e200, 1e300])
+@pytest.mark.parametrize("size", [1e-200, 1e-160, 1e8, 1.1e154, 1e200, 1e300])
 @pytest.mark.parametrize("name", ALL_FUNCTIONS)
 def test_no_sampled_ratio_exceeds_any_claim_about_groups_of_any_size(name: str, size: float) -> None:
     """Squares that underflow, and squares that overflow."""
