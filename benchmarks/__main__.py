@@ -24,6 +24,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 SUITES = {
     "startup": "benchmarks.startup",
+    "importing": "benchmarks.importing",
     "product": "benchmarks.product",
     "peers": "benchmarks.peers.suite",
 }
