@@ -16,7 +16,6 @@ from lipcert.activations.jacobian import BlockBound
 from lipcert.arithmetic.enclosure import Enclosure, exact, hull
 from lipcert.arithmetic.rounding import down, inflate, mul_up, norm_up, sqrt_up, up
 
-
 _LARGE = 1e150
 """Lower bounds are cut here: what a square or a sum overflowed to is no bound."""
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from lipcert.errors import ModelError, UnsupportedModelError
 from lipcert.frontend.convert import Converted
@@ -48,8 +49,11 @@ def check_import(converted: Converted, module: ir.Model, path: str) -> SelfCheck
     proto = ir.to_proto(ir.external_data.load_to_model(module))
     formats = {v.dtype.name for v in module.graph.inputs if v.dtype is not None and v.name in converted.graph.inputs}
     tolerance = max(_TOLERANCE[f] for f in formats)
-    _check_activations(converted, proto, tolerance, path)
-    return _check_tensors(converted, proto, tolerance, max(_UNIT[f] for f in formats), path)
+    unit = max(_UNIT[f] for f in formats)
+    # NumPy multiplies many small matrices here: more threads only wait for each other, for long on a busy machine
+    with threadpool_limits(limits=1, user_api="blas"):
+        _check_activations(converted, proto, tolerance, path)
+        return _check_tensors(converted, proto, tolerance, unit, path)
 
 
 def _check_tensors(converted: Converted, proto: onnx.ModelProto, tolerance: float, unit: float, path: str) -> SelfCheck:
@@ -160,6 +164,8 @@ def _session(proto: onnx.ModelProto, path: str) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    # waiting threads that spin take the cores from whoever else computes, NumPy in this process first
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])

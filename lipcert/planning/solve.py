@@ -12,6 +12,7 @@ from lipcert.methods import Method, OutOfTime, Progress
 from lipcert.methods.product import ProductMethod
 from lipcert.planning.obstacles import find_obstacle, hint
 from lipcert.planning.outcome import Attempt, Outcome
+from lipcert.planning.threads import idle_cores
 from lipcert.problem import Problem
 
 METHODS: dict[str, Callable[[], Method]] = {"product": ProductMethod}
@@ -49,7 +50,8 @@ def solve(
     started = time.monotonic()
     progress = Progress(started + (DEFAULT_TIMEOUT if timeout is None else timeout))
     try:
-        _run(problem, _chosen(method), outcome, progress, gap, device, lower, on_step)
+        with idle_cores():
+            _run(problem, _chosen(method), outcome, progress, gap, device, lower, on_step)
     except KeyboardInterrupt:
         outcome.interrupted = True
     if outcome.upper is not None and outcome.lower > outcome.upper:

@@ -688,3 +688,9 @@ def test_hulls_and_boxes_that_contain_zero_do_not_fool_a_division() -> None:
             bound = jacobian_bound(function, (np.full(2, -reach), np.full(2, reach)))
             assert np.all(bound.norms >= 0.99e6)
             assert np.all(hull(low, high).magnitude() <= 2)
+
+
+def test_a_floor_of_minus_zero_is_none() -> None:
+    low, high = LpNormalise(2, 2, -0.0).enclose(-np.ones(2), np.ones(2))
+    assert np.all(low <= -0.9)
+    assert np.all(high >= 0.9)
