@@ -69,9 +69,9 @@ class GroupFunction(ABC):
 
     def groups(self, x: np.ndarray) -> np.ndarray:
         """(*batch, G width) -> (*batch, G, width)."""
-        return x.reshape(*x.shape[:-1], -1, self.width)
+        return x.reshape(*x.shape[:-1], x.shape[-1] // self.width, self.width)
 
 
 def flat(x: np.ndarray) -> np.ndarray:
     """(*batch, G, m) -> (*batch, G m)."""
-    return x.reshape(*x.shape[:-2], -1)
+    return x.reshape(*x.shape[:-2], x.shape[-2] * x.shape[-1])

@@ -81,8 +81,8 @@ def _through(sums: np.ndarray, entries: np.ndarray | None, e: np.ndarray) -> np.
     """The smaller of (absolute row sum) x (largest e that the row meets) and (absolute entries) x e."""
     if entries is None:
         return mul_up(sums, e.max(axis=1, keepdims=True)).reshape(-1)
-    met = np.where(entries > 0, e[:, None, :], 0.0).max(axis=2)
+    met = np.where(entries == 0, 0.0, e[:, None, :]).max(axis=2)  # NaN entries count
     products = mul_up(entries, e[:, None, :])
     total = inflate(products.sum(axis=2), e.shape[1])
     alone = np.count_nonzero(products, axis=2) <= 1  # then nothing was rounded
-    return np.fmin(mul_up(sums, met), np.where(alone, products.max(axis=2), total)).reshape(-1)
+    return np.minimum(mul_up(sums, met), np.where(alone, products.max(axis=2), total)).reshape(-1)  # keeps NaN

@@ -176,7 +176,7 @@ class Standardise(_Normalising):
         least = _least_spread(lower, upper) / self.width * _shrink(self.width)
         largest = inflate((_centered(lower, upper).magnitude() ** 2).sum(axis=-1, keepdims=True), 2 * self.width)
         most = up(inflate(largest / self.width, 2) + self.epsilon)
-        return down(np.sqrt(down(least + self.epsilon))), sqrt_up(most)
+        return _root_down(least, self.epsilon), sqrt_up(most)
 
     def jacobian(self, lower: np.ndarray, upper: np.ndarray) -> BlockBound:
         n = self.width
@@ -203,10 +203,11 @@ class Standardise(_Normalising):
         z, moved = self._values(lower, upper), d.rearrange(self.groups)
         part = exact(np.array(1.0)) / exact(np.array(float(self.width)))
         least, most = self._scale(self.groups(lower), self.groups(upper))
-        if not np.all(least > 0):
+        scale = hull(least, most)
+        if not np.all(scale.lower() > 0):
             return Enclosure(d.value, np.full(d.shape, np.inf))
         change = moved - moved.total() * part - z * ((z * moved).total() * part)
-        return (change / hull(least, most)).rearrange(flat)
+        return (change / scale).rearrange(flat)
 
     def jvp(self, x: np.ndarray, d: np.ndarray) -> np.ndarray:
         z, moved = self.groups(self.value(x)), self.groups(d)
@@ -251,7 +252,7 @@ class RootMeanSquare(_Normalising):
         nearest, farthest = _nearest_and_farthest(lower, upper)
         least = np.minimum((nearest**2).sum(axis=-1, keepdims=True), _LARGE) / n * _shrink(n)
         most = up(inflate(inflate((farthest**2).sum(axis=-1, keepdims=True), 2 * n) / n, 2) + self.epsilon)
-        return down(np.sqrt(down(least + self.epsilon))), sqrt_up(most)
+        return _root_down(least, self.epsilon), sqrt_up(most)
 
     def jacobian(self, lower: np.ndarray, upper: np.ndarray) -> BlockBound:
         n = self.width
@@ -265,11 +266,12 @@ class RootMeanSquare(_Normalising):
 
     def tangent(self, lower: np.ndarray, upper: np.ndarray, d: Enclosure) -> Enclosure:
         least, most = self._scale(self.groups(lower), self.groups(upper))
-        if not np.all(least > 0):
+        scale = hull(least, most)
+        if not np.all(scale.lower() > 0):
             return Enclosure(d.value, np.full(d.shape, np.inf))
         z, moved = self._values(lower, upper), d.rearrange(self.groups)
         part = exact(np.array(1.0)) / exact(np.array(float(self.width)))
-        return ((moved - z * ((z * moved).total() * part)) / hull(least, most)).rearrange(flat)
+        return ((moved - z * ((z * moved).total() * part)) / scale).rearrange(flat)
 
     def jvp(self, x: np.ndarray, d: np.ndarray) -> np.ndarray:
         z, moved = self.groups(self.value(x)), self.groups(d)
@@ -343,7 +345,7 @@ class LpNormalise(_Normalising):
 
     def __init__(self, width: int, p: int, floor: float = 0.0) -> None:
         super().__init__(width)
-        self.p, self.floor = p, floor
+        self.p, self.floor = p, floor + 0.0  # plus zero: minus zero would turn quotients round
 
     def value(self, x: np.ndarray) -> np.ndarray:
         grouped = self.groups(x)
@@ -358,12 +360,8 @@ class LpNormalise(_Normalising):
     def _sizes(self, lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Bounds on max(|x|_p, floor), (*batch, G, 1)."""
         nearest, farthest = _nearest_and_farthest(lower, upper)
-        with np.errstate(over="ignore"):
-            size = np.linalg.norm(nearest, ord=self.p, axis=-1, keepdims=True)
-        least = np.minimum(size, _LARGE) * _shrink(self.width) - 1e-300
-        return np.maximum(np.maximum(least, 0.0), self.floor), np.maximum(
-            norm_up(farthest, float(self.p))[..., None], self.floor
-        )
+        least = _norm_down(nearest, self.p)
+        return np.maximum(least, self.floor), np.maximum(norm_up(farthest, float(self.p))[..., None], self.floor)
 
     def jacobian(self, lower: np.ndarray, upper: np.ndarray) -> BlockBound:
         n = self.width
@@ -389,9 +387,10 @@ class LpNormalise(_Normalising):
         low, high = self.groups(lower), self.groups(upper)
         least, most = self._sizes(low, high)
         moved = d.rearrange(self.groups)
-        if not np.all(least > 0):
+        scale = hull(least, most)
+        if not np.all(scale.lower() > 0):
             return Enclosure(d.value, np.full(d.shape, np.inf))
-        scale = exact(np.ones_like(least)) / hull(least, most)
+        inverse = exact(np.ones_like(least)) / scale
         z = self._values(lower, upper)
         if self.p == 2:
             direction = z
@@ -403,7 +402,7 @@ class LpNormalise(_Normalising):
         absent = (least <= self.floor) & (self.floor > 0)
         gone = absent & (most <= self.floor)
         share = Enclosure(np.where(absent, np.where(gone, 0.0, 0.5), 1.0), np.where(absent & ~gone, 0.5, 0.0))
-        return ((moved - along * share) * scale).rearrange(flat)
+        return ((moved - along * share) * inverse).rearrange(flat)
 
     def jvp(self, x: np.ndarray, d: np.ndarray) -> np.ndarray:
         grouped, moved = self.groups(x), self.groups(d)
@@ -460,7 +459,10 @@ class LpNorm(_Normalising):
         sign_low, sign_high = np.where(low > 0, 1.0, -1.0), np.where(high < 0, -1.0, 1.0)
         if self.p == 2:
             z = LpNormalise(self.width, 2)._values(lower, upper)
-            row = hull(np.maximum(z.lower(), -1.0), np.minimum(z.upper(), 1.0))
+            smooth = LpNormalise(self.width, 2)._sizes(low, high)[0] > 0  # at 0, J is anything in the unit ball
+            row = hull(
+                np.where(smooth, np.maximum(z.lower(), -1.0), -1.0), np.where(smooth, np.minimum(z.upper(), 1.0), 1.0)
+            )
         else:
             row = hull(sign_low, sign_high)
         return (row * moved).total().rearrange(flat)
@@ -494,6 +496,21 @@ def _nearest_and_farthest(lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndar
 def _shrink(n: int) -> float:
     """Turns a float64 sum of n non-negative terms, or a root of it, into a lower bound."""
     return 1 - 4 * (n + 16) * 2.0**-53
+
+
+def _norm_down(v: np.ndarray, p: int) -> np.ndarray:
+    """Lower bounds on the l_p norms, p in {1, 2}, of non-negative vectors along the last axis, which is kept."""
+    largest = v.max(axis=-1, keepdims=True)
+    scale = np.ldexp(1.0, np.clip(np.frexp(np.where(largest > 0, largest, 1.0))[1], -1000, 1000))
+    scaled = v / scale  # exact but for underflows, far below the largest entry
+    total = scaled.sum(axis=-1, keepdims=True) if p == 1 else np.sqrt((scaled**2).sum(axis=-1, keepdims=True))
+    with np.errstate(over="ignore"):
+        return np.maximum(largest, down(total * _shrink(v.shape[-1]) * scale))  # of infinity: the largest float
+
+
+def _root_down(squares: np.ndarray, epsilon: float) -> np.ndarray:
+    """Lower bound on sqrt(squares + epsilon), at least 0."""
+    return np.fmax(0.0, down(np.sqrt(np.fmax(0.0, down(squares + epsilon)))))
 
 
 def _inverse(least: np.ndarray) -> np.ndarray:
@@ -587,4 +604,4 @@ def _least_spread(lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
     # rounding of the slope: each of its 2 n terms, at most |right - left|, is off by two roundings or so
     n, width = lower.shape[-1], right - left
     error = (np.abs(slope(c)) + 8 * n * (n + 4) * width * 2.0**-53) * width
-    return np.where(apart, np.maximum(0.0, spread * _shrink(n) - error * (1 + 1e-12) - 1e-300), 0.0)
+    return np.where(apart, np.fmax(0.0, spread * _shrink(n) - error * (1 + 1e-12) - 1e-300), 0.0)  # 0 for NaN

@@ -103,7 +103,7 @@ class GroupMax(_Choice):
 
     def possible(self, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
         largest = self.value(lower)[..., None]
-        candidates = self.groups(upper) >= largest
+        candidates = ~(self.groups(upper) < largest)  # all of them where a bound is NaN
         return (candidates if self.present is None else candidates & self.present)[..., None, :]
 
     def jvp(self, x: np.ndarray, d: np.ndarray) -> np.ndarray:

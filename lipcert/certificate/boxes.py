@@ -47,6 +47,8 @@ def propagate(problem: Problem, by: Arithmetic) -> list[Bounds]:
             box = np.full(graph.size(i), -math.inf), np.full(graph.size(i), math.inf)
         if any(side.shape != (graph.size(i),) for side in box):
             raise NotProvedError(f"the box of node {i} does not have its shape")
+        if not np.all(box[0] <= box[1]):
+            raise NotProvedError(f"the box of node {i} is empty or not a number")
         boxes.append(box)
     return boxes
 

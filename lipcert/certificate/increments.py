@@ -84,7 +84,7 @@ def _whole(nodes: list[Node], source: int, low: np.ndarray, high: np.ndarray, or
 def _centered(nodes: list[Node], source: int, low: np.ndarray, high: np.ndarray, origin: str) -> None:
     """Append the remainder of the entries whose slope is not fixed, and the mean slope plus it."""
     size = low.size
-    fixed = low == high
+    fixed = (low == high) & np.isfinite(low)
     with np.errstate(invalid="ignore"):
         mean = np.where(fixed, low, low / 2 + high / 2)
     mean = np.where(np.isfinite(mean), mean, 0.0)

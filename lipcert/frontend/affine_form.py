@@ -14,6 +14,12 @@ from lipcert.operators import Diagonal, Identity, Leaf, LinearOperator, Product,
 MAX_STEPS = 64
 """Affine nodes that are followed back: chains of scalings and slices are short."""
 
+_LEAST = 1e-200
+"""Coefficients smaller than this, or larger than its inverse, may have lost digits."""
+
+LOOSE = 1e-14
+"""Relative radius of a coefficient that is no longer known well."""
+
 
 @dataclass(frozen=True, eq=False)
 class AffineForm:
@@ -44,7 +50,11 @@ class AffineForm:
 
 
 def affine_form(nodes: list[Node], position: int) -> AffineForm:
-    """Node `position` followed back through diagonals and selections, to whatever else computes."""
+    """Node `position` followed back through diagonals and selections, to whatever else computes.
+
+    Only products of coefficients are taken, each off by at most a rounding. A node that would need a sum, which could
+    cancel, or that underflows, or whose coefficients are not known well, is where the walk ends.
+    """
     from scipy import sparse
 
     sizes = [size_of(n.shape) for n in nodes]
@@ -53,35 +63,61 @@ def affine_form(nodes: list[Node], position: int) -> AffineForm:
     forms: dict[int, tuple[Any, np.ndarray]] = {}
     inexact: list[int] = []
 
-    def expand(at: int, depth: int) -> tuple[Any, np.ndarray]:
-        if at in forms:
-            return forms[at]
+    def own(at: int) -> tuple[Any, np.ndarray]:
+        rows = np.arange(sizes[at])
+        form = sparse.csr_matrix((np.ones(rows.size), (rows, starts[at] + rows)), shape=(sizes[at], total))
+        return form, np.zeros(sizes[at])
+
+    def followed(at: int, depth: int) -> tuple[Any, np.ndarray] | None:
         node = nodes[at]
-        parts = None
-        if isinstance(node, Affine) and depth < MAX_STEPS:
-            found = [_as_sparse(op) for op in node.operators]
-            parts = None if any(p is None for p in found) else found
-        if parts is None or not isinstance(node, Affine):
-            columns = starts[at] + np.arange(sizes[at])
-            ones = np.ones(sizes[at])
-            form = sparse.csr_matrix((ones, (np.arange(sizes[at]), columns)), shape=(sizes[at], total))
-            forms[at] = (form, np.zeros(sizes[at]))
-            return forms[at]
-        matrix, bias = sparse.csr_matrix((sizes[at], total)), node.bias.value.copy()
-        for source, operator in zip(node.inputs, parts, strict=True):
+        if not isinstance(node, Affine) or depth >= MAX_STEPS or not _is_well_known(node):
+            return None
+        matrix: Any = sparse.csr_matrix((sizes[at], total))
+        bias = node.bias.value.copy()
+        for source, operator in zip(node.inputs, node.operators, strict=True):
+            part = _as_sparse(operator)
+            if part is None:
+                return None
             inner, shift = expand(source, depth + 1)
-            matrix = matrix + operator @ inner
-            bias = bias + operator @ shift
-        if not node.bias.is_exact or any(op.uncertainty is not None for op in _leaves(node.operators)):
-            inexact.append(at)
+            moved = part @ shift
+            matrix = _sum_free(matrix, part @ inner)
+            if matrix is None or np.any((bias != 0) & (moved != 0)):
+                return None
+            bias = bias + moved
         matrix = matrix.tocsr()
         matrix.eliminate_zeros()
         matrix.sort_indices()
-        forms[at] = (matrix, bias)
+        size = np.abs(np.concatenate([matrix.data, bias[bias != 0]]))
+        if not np.all((size > _LEAST) & (size < 1 / _LEAST)):
+            return None
+        if any(op.uncertainty is not None for op in _leaves(node.operators)):
+            inexact.append(at)
+        return matrix, bias
+
+    def expand(at: int, depth: int) -> tuple[Any, np.ndarray]:
+        if at not in forms:
+            forms[at] = followed(at, depth) or own(at)
         return forms[at]
 
     matrix, bias = expand(position, 0)
     return AffineForm(matrix, bias, starts, not inexact)
+
+
+def _is_well_known(node: Affine) -> bool:
+    """An exact bias, and coefficients known to many digits."""
+    radii = (
+        (op.weights, op.radius)
+        for op in _leaves(node.operators)
+        if op.weights is not None and op.uncertainty is not None
+    )
+    return node.bias.is_exact and all(np.all(radius <= LOOSE * np.abs(weights)) for weights, radius in radii)
+
+
+def _sum_free(left: Any, right: Any) -> Any:
+    """left + right where no entry has both; None otherwise."""
+    both = left + right
+    overlap = np.count_nonzero(left.data) + np.count_nonzero(right.data) - np.count_nonzero(both.data)
+    return None if overlap else both
 
 
 def _leaves(operators: Iterable[LinearOperator]) -> Iterator[Leaf]:
@@ -109,6 +145,8 @@ def _as_sparse(op: LinearOperator) -> Any:
             return None
         total = parts[0]
         for part in parts[1:]:
-            total = total @ part if isinstance(op, Product) else total + part
+            total = total @ part if isinstance(op, Product) else _sum_free(total, part)
+            if total is None:
+                return None
         return total
     return None

@@ -160,8 +160,10 @@ def clip(build: GraphBuilder, node: OpNode) -> Value:
 def power(build: GraphBuilder, node: OpNode) -> Value:
     """Powers with constant exponents: integers, and halves of them."""
     value, exponent = node.real(0), node.input(1)
+    if isinstance(exponent, Known) and not exponent.data.is_exact:
+        node.refuse("its exponent is computed, with rounding", "store it in the model")
     given = exponent.data.value if isinstance(exponent, Known) else getattr(exponent, "data", None)
-    if given is None or given.size == 0 or (isinstance(exponent, Known) and not exponent.data.is_exact):
+    if given is None or given.size == 0:
         node.refuse("its exponent is no stored constant", "only powers with stored exponents are supported")
     shape = broadcast_shape(node, value.shape, given.shape)
     node.sized(shape)

@@ -53,7 +53,10 @@ def div(build: GraphBuilder, node: OpNode) -> Value:
     a, b = node.real(0), node.real(1)
     if isinstance(b, Live):
         if isinstance(a, Known):
-            return build.scale(node, build.elementwise(node, b, Reciprocal()), a.data)
+            inverse = build.elementwise(node, b, Reciprocal())
+            if a.data.is_exact and np.all(a.data.value == 1) and broadcast_shape(node, a.shape, b.shape) == b.shape:
+                return inverse
+            return build.scale(node, inverse, a.data)
         return read_quotient(build, node, a, b)
     if isinstance(a, Known):
         return fold(node, python.truediv, a, b)

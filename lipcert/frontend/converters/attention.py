@@ -48,10 +48,9 @@ def attention(build: GraphBuilder, node: OpNode) -> tuple[Value | None, ...]:
 
 def _heads(build: GraphBuilder, node: OpNode, i: int, attribute: str) -> Live | Known:
     """Input i as (batch, heads, length, width)."""
-    value = node.real(i)
+    value, heads = node.real(i), int(node.attr(attribute, 0))
     if len(value.shape) == 4:
         return value
-    heads = int(node.attr(attribute, 0))
     if len(value.shape) != 3 or heads < 1 or value.shape[2] % heads:
         node.malformed(f"input {i} of shape {list(value.shape)} does not split into {heads} heads")
     batch, length, width = value.shape

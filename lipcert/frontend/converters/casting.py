@@ -45,7 +45,11 @@ def _cast(node: OpNode, to: int) -> Value:
     if to in _FLOATS:
         if isinstance(value, Condition):
             node.refuse("a condition on the network's input becomes a number", "it jumps: it has no Lipschitz constant")
-        return Known(exact(value.data.astype(np.float64))) if isinstance(value, Integers) else value
+        if not isinstance(value, Integers):
+            return value
+        if value.data.dtype.kind in "iu" and np.any(np.abs(value.data.astype(float)) > 2.0**53):
+            node.refuse("an integer beyond 2^53 as a float", "store the number as a float")
+        return Known(exact(value.data.astype(np.float64)))
     if to not in _INTEGERS:
         node.refuse(f"a cast to type {to}", "only numbers are supported")
     if isinstance(value, Live | Condition):

@@ -81,7 +81,9 @@ def axes_of(node: OpNode, shape: Shape, axes_input_since: int) -> tuple[int, ...
         axes = node.integers(1, "axes") if node.has_input(1) else []
     else:
         axes = [int(a) for a in node.attr("axes", [])]
-    if not axes and node.attr("noop_with_empty_axes", 0):
+    noop = bool(node.attr("noop_with_empty_axes", 0))
+    node.attr("keepdims", 1)  # read, though nothing may be reduced
+    if not axes and noop:
         return None
     return tuple(sorted(node.axes(axes or range(len(shape)), len(shape))))
 

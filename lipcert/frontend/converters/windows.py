@@ -22,8 +22,8 @@ def pads_of(node: OpNode, space: Shape, kernel: Shape, strides: Shape, dilations
     """(begin, end) for each spatial axis, auto_pad resolved."""
     mode = node.attr("auto_pad", "NOTSET")
     rank = len(space)
+    pads = [int(p) for p in node.attr("pads", [0] * (2 * rank))]  # not used where auto_pad says otherwise
     if mode == "NOTSET":
-        pads = [int(p) for p in node.attr("pads", [0] * (2 * rank))]
         if len(pads) != 2 * rank or min(pads) < 0:
             node.malformed(f"pads {pads} for {rank} spatial axes")
         node.sized([d + begin + end for d, begin, end in zip(space, pads[:rank], pads[rank:], strict=True)])

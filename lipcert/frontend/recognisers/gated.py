@@ -21,18 +21,17 @@ from lipcert.activations import (
     HardSwish,
     Mish,
     Power,
-    Scaled,
     Sigmoid,
     Silu,
     Softplus,
     Tanh,
 )
-from lipcert.arithmetic.enclosure import exact
-from lipcert.frontend.affine_form import AffineForm, affine_form
+from lipcert.arithmetic.enclosure import Enclosure
+from lipcert.frontend.affine_form import LOOSE, MAX_STEPS, AffineForm, affine_form
 from lipcert.frontend.builder import GraphBuilder
 from lipcert.frontend.opnode import OpNode
 from lipcert.frontend.recognisers.miss import Miss
-from lipcert.frontend.values import Known, Live, Value
+from lipcert.frontend.values import Live, Value
 from lipcert.graph import Elementwise, Product
 
 WHAT = "a gated activation"
@@ -41,24 +40,37 @@ NEAR = 1e-6
 
 
 def match(build: GraphBuilder, node: OpNode, x: Live, gate: Live) -> Value | Miss:
-    """`gate` as factor * (activation of x) + offset, entry by entry."""
+    """`gate` as factor * (activation of something) + offset, entry by entry."""
     outer = affine_form(build.nodes, gate.node)
     found = outer.single()
     if found is None:
         return Miss(WHAT, "the gate mixes entries")
     columns, factors = found
     position = outer.node_of(columns)
-    if position is None or not isinstance(build.nodes[position], Elementwise):
+    body = None if position is None else build.nodes[position]
+    if position is None or not isinstance(body, Elementwise):
         return Miss(WHAT, "the gate is no activation")
-    body = build.nodes[position]
-    assert isinstance(body, Elementwise)
-    picked = outer.within(position, columns)
-    own = affine_form(build.nodes, x.node)
-    inner = affine_form(build.nodes, body.input)
     factor, offset = _uniform(factors), _uniform(outer.bias)
     if factor is None or offset is None:
         return Miss(WHAT, "the gate's scale differs between entries")
-    return _read(build, node, x, own, inner, picked, body.activation, factor, offset)
+    own = affine_form(build.nodes, x.node)
+    if np.any(own.bias):
+        return Miss(WHAT, "x is shifted")
+    picked = outer.within(position, columns)
+    return _read(build, node, x, own, body, picked, factor, offset)
+
+
+def _unscaled(build: GraphBuilder, node: OpNode, own: AffineForm, x: Live) -> tuple[Live, float]:
+    """(z, m) with x = m z and z copies of entries of one node; (x, 1) where there is no such z, or it is x."""
+    found = own.single()
+    multiple = None if found is None else _uniform(found[1])
+    position = None if found is None else own.node_of(found[0])
+    if found is None or multiple is None or multiple == 1 or position is None:
+        return x, 1.0
+    entries = own.within(position, found[0]).reshape(x.shape)
+    base = build.rearrange(node, Live(position, build.nodes[position].shape), lambda t: t.reshape(-1)[entries])
+    assert isinstance(base, Live)
+    return base, multiple
 
 
 def _read(
@@ -66,36 +78,54 @@ def _read(
     node: OpNode,
     x: Live,
     own: AffineForm,
-    inner: AffineForm,
+    body: Elementwise,
     picked: np.ndarray,
-    gate: Activation,
     factor: float,
     offset: float,
 ) -> Value | Miss:
+    gate = body.activation
+    if isinstance(gate, Tanh | Erf) and offset == factor:
+        x, multiple = _unscaled(build, node, own, x)
+        own, factor, offset = affine_form(build.nodes, x.node), factor * multiple, offset * multiple
+    inner = affine_form(build.nodes, body.input)
     if isinstance(gate, Tanh) and offset == factor:
         return _tanh_gelu(build, node, x, own, inner, picked, factor)
     if isinstance(gate, Tanh) and offset == 0:
         return _mish(build, node, x, own, inner, picked, factor)
-    rate = _rate(own, inner, picked)
-    if rate is None:
+    slope, shift = _rate(own, inner, picked), _uniform(inner.bias[picked])
+    if slope is None or shift is None:
         return Miss(WHAT, "the gate reads something else than a multiple of x")
-    slope, shift = rate
+    if isinstance(gate, Sigmoid) and (offset, shift) == (0, 0):
+        return _silu(build, node, x, body, picked, factor, slope)
     result: Activation | None = None
     multiple = factor
-    if isinstance(gate, Sigmoid) and offset == 0 and shift == 0:
-        result = Silu() if slope == 1 else Scaled(Silu(), slope)
-    elif isinstance(gate, Erf) and offset == factor and shift == 0 and _near(slope, 1 / math.sqrt(2)):
+    if isinstance(gate, Erf) and offset == factor and shift == 0 and _near(slope, 1 / math.sqrt(2)):
         result, multiple = Gelu(), 2 * factor
         build.notes.append(_note(node, "gelu", slope, "1/sqrt(2)"))
-    elif isinstance(gate, HardSigmoid) and offset == 0 and shift == 0 and slope == 1:
-        if gate.beta == 0.5 and _near(gate.alpha, 1 / 6):
+    elif isinstance(gate, HardSigmoid) and (offset, shift, slope, gate.beta) == (0, 0, 1, 0.5):
+        if _near(gate.alpha, 1 / 6):
             result = HardSwish()
             build.notes.append(_note(node, "hard_swish", gate.alpha, "1/6"))
     elif isinstance(gate, Clip) and (offset, slope, shift) == (0, 1, 3) and _is(gate.low, 0) and _is(gate.high, 6):
         result, multiple = HardSwish(), 6 * factor  # x clip(x + 3, 0, 6) / 6, the division before or after
     if result is None:
         return Miss(WHAT, f"x times {gate.describe()} has no name here")
-    return _scaled(build, node, build.elementwise(node, x, result), multiple)
+    return build.scale(node, build.elementwise(node, x, result), _enclosed(multiple))
+
+
+def _silu(
+    build: GraphBuilder,
+    node: OpNode,
+    x: Live,
+    body: Elementwise,
+    picked: np.ndarray,
+    factor: float,
+    slope: float,
+) -> Value:
+    """x sigmoid(v) with v = slope x is silu(v) / slope, v as it stands in the graph."""
+    argument = Live(body.input, build.nodes[body.input].shape)
+    v = build.rearrange(node, argument, lambda t: t.reshape(-1)[picked.reshape(x.shape)])
+    return build.scale(node, build.elementwise(node, v, Silu()), _enclosed(factor) / _enclosed(slope))
 
 
 def _tanh_gelu(
@@ -124,7 +154,7 @@ def _tanh_gelu(
     if not (_near(k, math.sqrt(2 / math.pi)) and _near(c / k, 0.044715)):
         return Miss(WHAT, f"the constants {k:g} and {c / k:g} are not those of gelu")
     build.notes.append(_note(node, "gelu_tanh", k, "sqrt(2/pi)"))
-    return _scaled(build, node, build.elementwise(node, x, GeluTanh()), 2 * factor)
+    return build.scale(node, build.elementwise(node, x, GeluTanh()), _enclosed(2 * factor))
 
 
 def _is_cube(build: GraphBuilder, position: int, entries: np.ndarray, wanted: np.ndarray, own: AffineForm) -> bool:
@@ -163,28 +193,26 @@ def _mish(
     assert position is not None
     if np.any(found[1] != 1):
         return Miss(WHAT, "softplus is scaled")
-    rate = _rate(own, affine_form(build.nodes, body.input), inner.within(position, found[0])[picked])
-    if rate != (1.0, 0.0):
+    inside = affine_form(build.nodes, body.input)
+    rate = _rate(own, inside, inner.within(position, found[0])[picked])
+    if rate != 1 or np.any(inside.bias):
         return Miss(WHAT, "softplus reads something else than x")
-    return _scaled(build, node, build.elementwise(node, x, Mish()), factor)
+    return build.scale(node, build.elementwise(node, x, Mish()), _enclosed(factor))
 
 
-def _rate(own: AffineForm, inner: AffineForm, picked: np.ndarray) -> tuple[float, float] | None:
-    """(slope, shift) with inner[picked_i] = slope * own_i + shift for every entry i."""
+def _rate(own: AffineForm, inner: AffineForm, picked: np.ndarray) -> float | None:
+    """The slope with inner[picked_i] = slope * own_i + (inner's bias) for every entry i, up to rounding."""
     mine, theirs = own.matrix, inner.matrix[picked]
-    if mine.shape != theirs.shape or mine.nnz != theirs.nnz or mine.nnz == 0:
+    if mine.shape != theirs.shape or mine.nnz != theirs.nnz or mine.nnz == 0 or own.single() is None:
         return None
     if not (np.array_equal(mine.indptr, theirs.indptr) and np.array_equal(mine.indices, theirs.indices)):
         return None
-    slope = _uniform(theirs.data / mine.data)
-    if slope is None or not np.array_equal(slope * mine.data, theirs.data):
-        return None
-    shift = _uniform(inner.bias[picked] - slope * own.bias)
-    return None if shift is None else (slope, shift)
+    return _uniform(theirs.data / mine.data)
 
 
-def _scaled(build: GraphBuilder, node: OpNode, value: Live | Known, factor: float) -> Value:
-    return value if factor == 1 else build.scale(node, value, exact(np.array(factor)))
+def _enclosed(product: float) -> Enclosure:
+    """A product of coefficients that are stored, or known up to LOOSE, and rounded a few times."""
+    return Enclosure(np.array(product), np.array(abs(product) * 2 * MAX_STEPS * LOOSE))
 
 
 def _uniform(values: np.ndarray) -> float | None:

@@ -75,6 +75,8 @@ def _reflection(
 
 
 def _unique(groups: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Each group once, with its normal, and which of them every row is."""
-    table, first, which = np.unique(groups, axis=0, return_index=True, return_inverse=True)
-    return table, normals[first], which.reshape(-1)
+    """Each group once with each of its normals, and which of them every row is."""
+    both = np.concatenate([groups.astype(float), normals], axis=1)
+    table, which = np.unique(both, axis=0, return_inverse=True)
+    width = groups.shape[1]
+    return table[:, :width].astype(np.int64), table[:, width:], which.reshape(-1)

@@ -75,11 +75,19 @@ def mean_of(build: GraphBuilder, position: int) -> tuple[int, np.ndarray] | None
     if len(moving) != 2 or not isinstance(scale, Diagonal) or not isinstance(reduction, Reduction):
         return None
     width = reduction.count
-    if not np.allclose(scale.weights, 1 / width, rtol=1e-14, atol=0):
+    if not _is_one_over(scale, width):
         return None
     table = np.arange(reduction.in_size).reshape(reduction.in_shape)
     kept = [a for a in range(table.ndim) if a not in reduction.axes]
     return position, table.transpose((*kept, *reduction.axes)).reshape(-1, width)
+
+
+def _is_one_over(scale: Diagonal, n: int) -> bool:
+    """Whether the weights are 1/n: enclosed within roundings, or exactly where 1/n is a float."""
+    radius = np.broadcast_to(np.asarray(scale.radius, dtype=float), scale.weights.shape)
+    exact = (radius == 0) & (scale.weights * n == 1) & (n & (n - 1) == 0)
+    enclosed = (radius > 0) & (radius * n < 1e-14) & (np.abs(scale.weights - 1 / n) <= radius)
+    return bool(np.all(exact | enclosed))
 
 
 def _centering(build: GraphBuilder, position: int, groups: np.ndarray) -> int | None:

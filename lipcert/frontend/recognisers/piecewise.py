@@ -55,8 +55,8 @@ def jump_factors(build: GraphBuilder, score: Live, a: Live, b: Live) -> np.ndarr
     rest = abs(difference - line.matrix.multiply(factors[:, None])).tocsr()
     off = rest.max(axis=1).toarray().reshape(-1) if rest.nnz else np.zeros(len(factors))
     gap = np.abs(above.bias - below.bias - factors * line.bias)
-    size = IDIOM * np.maximum(1.0, np.abs(factors))
-    if np.any(off > size * np.sqrt(squares)) or np.any(gap > size * np.abs(line.bias)):
+    size = IDIOM * np.maximum(1.0, np.abs(factors) * np.sqrt(squares))
+    if np.any(off > size) or np.any(gap > IDIOM * np.abs(factors * line.bias)):
         return Miss(WHAT, "the branches differ where the condition changes")
     return factors
 
@@ -70,5 +70,5 @@ def _multiples(form: AffineForm, columns: np.ndarray) -> np.ndarray | None:
 
 
 def _enclosed(factors: np.ndarray) -> Enclosure:
-    """Coefficients of an affine form are products of at most MAX_STEPS stored ones."""
-    return Enclosure(factors, np.where(np.abs(factors) == 1, 0.0, np.abs(factors) * (4 * MAX_STEPS * U)))
+    """Coefficients of an affine form: sums, without much cancellation, of products of at most MAX_STEPS stored ones."""
+    return Enclosure(factors, np.where(np.abs(factors) == 1, 0.0, np.abs(factors) * (16 * MAX_STEPS * U)))
