@@ -29,6 +29,8 @@ class GraphBuilder:
         self.nodes: list[Node] = []
         self.notes: list[str] = []
         """What was read as something else than its letters: see DESIGN, idioms."""
+        self.unrecognised: list[str] = []
+        """Products and quotients that no rule knows, and why."""
         self.rewritten: set[str] = set()
         """Tensors that a recogniser reads from further back than their own node's inputs."""
         self.reflections: dict[tuple[int, bytes, bytes], Live] = {}

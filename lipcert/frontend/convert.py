@@ -58,6 +58,7 @@ class Converted:
     notes: tuple[str, ...]
     rewritten: frozenset[str] = frozenset()
     """Tensors computed from further back than their own ONNX node's inputs (GraphBuilder.rewritten)."""
+    unrecognised: tuple[str, ...] = ()
 
 
 def convert(module: ir.Model) -> Converted:
@@ -96,6 +97,7 @@ def convert(module: ir.Model) -> Converted:
         tuple(walk.folded),
         tuple(dict.fromkeys(notes)),
         frozenset(walk.build.rewritten),
+        tuple(walk.build.unrecognised),
     )
 
 

@@ -91,6 +91,7 @@ def _import(
         folded=converted.folded,
         external_data=external,
         notes=converted.notes,
+        unrecognised=converted.unrecognised,
     )
     return model
 

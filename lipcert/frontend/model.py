@@ -46,3 +46,6 @@ class Model:
     external_data: dict[str, str] = field(default_factory=dict)
     """sha256 of each external data file, by its location relative to the model."""
     notes: tuple[str, ...] = ()
+    """What a user should know: a pinned batch axis, a spelling read as the function meant, an output left out."""
+    unrecognised: tuple[str, ...] = ()
+    """Products, quotients and logarithms that no recogniser knows, and why: they are bounded as they stand."""

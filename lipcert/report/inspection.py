@@ -49,6 +49,8 @@ def _header(model: Model) -> Table:
         table.add_row("folded", plain(f"{len(model.folded)} tensors computed from weights: {', '.join(model.folded)}"))
     for note in model.notes:
         table.add_row("note", plain(note))
+    for text in model.unrecognised:
+        table.add_row("as it stands", plain(text))
     if model.check is not None:
         check = model.check
         table.add_row(

@@ -37,27 +37,36 @@ def read_product(build: GraphBuilder, node: OpNode, a: Live, b: Live) -> Value:
         return build.elementwise(node, a, Power(2))
     a, b = _together(build, node, a, b)
     rules = PRODUCT_RULES if a.size <= MAX_COMPARED else (plain_silu.match,)
+    misses = []
     for rule in rules:
         for x, gate in ((a, b), (b, a)):
             found = rule(build, node, x, gate)
             if not isinstance(found, Miss):
                 return _matched(build, node, found)
+            misses.append(found)
+    build.unrecognised.append(f"{node.label} stays a product: {_because(misses)}")
     return build.product(node, a, b)
 
 
 def read_logarithm(build: GraphBuilder, node: OpNode, x: Live) -> Value:
     """The logarithm of a tensor that depends on the input: of a probability, or plainly."""
     found = log_probability.match(build, node, x)
-    return build.elementwise(node, x, Log()) if isinstance(found, Miss) else _matched(build, node, found)
+    if not isinstance(found, Miss):
+        return _matched(build, node, found)
+    build.unrecognised.append(f"{node.label} stays a logarithm: {_because([found])}")
+    return build.elementwise(node, x, Log())
 
 
 def read_quotient(build: GraphBuilder, node: OpNode, a: Live, b: Live) -> Value:
     """A tensor divided by another: a normalisation, or the product with a reciprocal."""
     a, b = _together(build, node, a, b)
+    misses = []
     for rule in QUOTIENT_RULES:
         found = rule(build, node, a, b)
         if not isinstance(found, Miss):
             return _matched(build, node, found)
+        misses.append(found)
+    build.unrecognised.append(f"{node.label} stays a quotient: {_because(misses)}")
     inverse = build.elementwise(node, b, Reciprocal())
     assert isinstance(inverse, Live)
     return build.product(node, a, inverse)
@@ -65,18 +74,22 @@ def read_quotient(build: GraphBuilder, node: OpNode, a: Live, b: Live) -> Value:
 
 def read_where(build: GraphBuilder, node: OpNode, score: Live, a: Live | Known, b: Live | Known) -> Value:
     """a where score > 0, else b: only where the two meet at score = 0, or nearly (an idiom)."""
-    reasons = []
+    misses = []
     if score.size > MAX_COMPARED:
         node.refuse(f"a choice between {score.size} entries", f"at most {MAX_COMPARED} are compared")
     for rule in WHERE_RULES:
         found = rule(build, node, score, a, b)
         if not isinstance(found, Miss):
             return _matched(build, node, found)
-        reasons.append(f"not {found.what}, since {found.reason}")
+        misses.append(found)
     node.refuse(
-        f"a choice that depends on the input: {'; '.join(reasons)}",
+        f"a choice that depends on the input: {_because(misses)}",
         "lipcert bounds continuous choices only; a jump has no Lipschitz constant",
     )
+
+
+def _because(misses: list[Miss]) -> str:
+    return "; ".join(dict.fromkeys(f"not {miss.what}, since {miss.reason}" for miss in misses))
 
 
 def _matched(build: GraphBuilder, node: OpNode, found: Value) -> Value:
