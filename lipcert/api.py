@@ -91,6 +91,11 @@ def bound(
     from lipcert.report.report import build_report
 
     loaded = load(model, example=example)
+    if output in loaded.lost_outputs:
+        raise UnsupportedModelError(
+            f"{loaded.path}: output {output!r} is not read: {loaded.lost_outputs[output]}",
+            hint=f"choose one of {', '.join(t.name for t in loaded.outputs)}",
+        )
     query = Query(
         norm_in=parse_norm(norm, "norm") if norm_in is None else parse_norm(norm_in, "norm_in"),
         norm_out=parse_norm(norm, "norm") if norm_out is None else parse_norm(norm_out, "norm_out"),

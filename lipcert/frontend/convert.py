@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,6 +59,7 @@ class Converted:
     rewritten: frozenset[str] = frozenset()
     """Tensors computed from further back than their own ONNX node's inputs (GraphBuilder.rewritten)."""
     unrecognised: tuple[str, ...] = ()
+    lost_outputs: dict[str, str] = field(default_factory=dict)
 
 
 def convert(module: ir.Model) -> Converted:
@@ -98,6 +99,7 @@ def convert(module: ir.Model) -> Converted:
         tuple(dict.fromkeys(notes)),
         frozenset(walk.build.rewritten),
         tuple(walk.build.unrecognised),
+        {name: error.message for name, error in lost.items()},
     )
 
 

@@ -92,6 +92,7 @@ def _import(
         external_data=external,
         notes=converted.notes,
         unrecognised=converted.unrecognised,
+        lost_outputs=converted.lost_outputs,
     )
     return model
 

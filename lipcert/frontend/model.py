@@ -47,5 +47,7 @@ class Model:
     """sha256 of each external data file, by its location relative to the model."""
     notes: tuple[str, ...] = ()
     """What a user should know: a pinned batch axis, a spelling read as the function meant, an output left out."""
+    lost_outputs: dict[str, str] = field(default_factory=dict)
+    """Why each output that is not read is not."""
     unrecognised: tuple[str, ...] = ()
     """Products, quotients and logarithms that no recogniser knows, and why: they are bounded as they stand."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from rich.table import Table
 
 from lipcert.errors import ModelError
@@ -22,7 +24,8 @@ def print_refusals(error: ModelError) -> None:
     problems = (error, *error.others)
     print(f"{len(problems)} problems:")
     for problem in problems:
-        print(f"  {problem}")
+        hint = re.sub(r"(; )?\d+ more problems?: see .*$", "", problem.hint)  # this is that command
+        print(f"  {problem.message} ({hint})" if hint else f"  {problem.message}")
 
 
 def print_ops() -> None:

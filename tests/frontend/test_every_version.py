@@ -152,6 +152,7 @@ EXAMPLES: dict[str, Example] = {
     "ConstantOfShape": around(FILL, (2, 3), dims=integers(2, 3)),
     "Conv": one("Conv", IMAGE, KERNEL, random_weights(3)),
     "ConvTranspose": one("ConvTranspose", IMAGE, random_weights(2, 3, 2, 3), random_weights(3), strides=[2, 1]),
+    "CumSum": one("CumSum", (2, 3, 4), np.array(1, np.int64), exclusive=1, reverse=1),
     "DepthToSpace": one("DepthToSpace", (1, 8, 2, 3), blocksize=2),
     "Dropout": one("Dropout", (2, 3)),
     "Einsum": one("Einsum", (2, 3), random_weights(3, 4), equation="ij,jk->ki"),

@@ -13,7 +13,7 @@ from lipcert.frontend.builder import GraphBuilder
 from lipcert.frontend.opnode import OpNode
 from lipcert.frontend.registry import converter
 from lipcert.frontend.values import Known, Live, Value
-from lipcert.operators import Reduction, Shape, size_of
+from lipcert.operators import Dense, Reduction, Shape, size_of
 
 
 @converter("ReduceSum", 1, 11, 13)
@@ -21,6 +21,21 @@ def reduce_sum(build: GraphBuilder, node: OpNode) -> Value:
     value = node.real(0)
     axes = axes_of(node, value.shape, axes_input_since=13)
     return value if axes is None else sum_over(build, node, value, axes, reduced_shape(node, value.shape, axes))
+
+
+@converter("CumSum", 11, 14)
+def cumulative_sum(build: GraphBuilder, node: OpNode) -> Value:
+    """Sums of all entries up to each, along one axis: a triangular matrix."""
+    value = node.real(0)
+    axis = node.axis(node.integers(1, "axis")[0], len(value.shape))
+    size = value.shape[axis]
+    node.sized((size, size))
+    matrix = np.tril(np.ones((size, size)), -1 if node.attr("exclusive", 0) else 0)
+    if node.attr("reverse", 0):
+        matrix = np.ascontiguousarray(matrix.T)
+    moved = build.rearrange(node, value, lambda t: np.moveaxis(t, axis, -1))
+    summed = build.affine(node, [(moved, Dense(matrix, 0.0, copies=value.size // size))], moved.shape)
+    return build.rearrange(node, summed, lambda t: np.moveaxis(t, -1, axis))
 
 
 @converter("ReduceMean", 1, 11, 13, 18)
