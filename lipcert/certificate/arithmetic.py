@@ -11,7 +11,7 @@ import numpy as np
 
 from lipcert.arithmetic.enclosure import Enclosure
 from lipcert.arithmetic.rounding import inflate, norm_up
-from lipcert.certificate.definite import gram_form
+from lipcert.certificate.definite import GramForm, gram_form
 from lipcert.operators import LinearOperator, enclosed
 from lipcert.problem import Norm
 
@@ -25,6 +25,8 @@ class Arithmetic:
     name = "float64"
 
     def __init__(self) -> None:
+        self.found: dict[Any, float] = {}
+        """For methods: what they found with this arithmetic, by whatever key they like; proofs do not read it."""
         self._dense: dict[int, tuple[LinearOperator, Enclosure]] = {}
 
     def apply(self, op: LinearOperator, x: Enclosure) -> Enclosure:
@@ -54,6 +56,18 @@ class Arithmetic:
     def proves_spectral(self, matrix: Enclosure, sigma: float) -> bool:
         """Whether |W|_2 <= sigma is proven for every W enclosed."""
         return matrix.is_finite and gram_form(matrix).proves(sigma)
+
+    def proves_complex(
+        self, re: np.ndarray, im: np.ndarray, spread: np.ndarray, error: np.ndarray, sigma: float
+    ) -> bool:
+        """Whether |F|_2 <= sigma for every complex F (m, n) within `spread` of re + i im.
+
+        `error`: row sums of the error of the real form [[A, -B], [B, A]] of F F' = A + i B (symbol._gram_error).
+        """
+        both, turned = np.hstack([re, im]), np.hstack([im, -re])
+        a, b = both @ both.T, turned @ both.T
+        gram = np.block([[a, -b], [b, a]])
+        return GramForm(np.tril(gram) + np.tril(gram, -1).T, error).proves(sigma)
 
     def _write_out(self, op: LinearOperator) -> Enclosure:
         return enclosed.dense(op)

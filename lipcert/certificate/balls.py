@@ -65,6 +65,11 @@ class BallArithmetic(Arithmetic):
     def proves_spectral(self, matrix: Enclosure, sigma: float) -> bool:
         return matrix.is_finite and spectral_bound_holds(matrix, sigma)
 
+    def proves_complex(
+        self, re: np.ndarray, im: np.ndarray, spread: np.ndarray, error: np.ndarray, sigma: float
+    ) -> bool:
+        return spectral_bound_holds(Enclosure(np.block([[re, -im], [im, re]]), np.tile(spread, (2, 2))), sigma)
+
     def _write_out(self, op: LinearOperator) -> Enclosure:
         if isinstance(op, Leaf):
             return super()._write_out(op)  # single stored numbers: nothing is rounded

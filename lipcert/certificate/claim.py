@@ -38,6 +38,13 @@ class Taps:
 
 
 @dataclass(frozen=True)
+class Symbol:
+    """A convolution's l2 norm is at most the supremum of that of its symbol, which is at most sigma."""
+
+    sigma: float
+
+
+@dataclass(frozen=True)
 class Factors:
     """The norm of a product is at most the product of norms, through l2 in between."""
 
@@ -51,7 +58,7 @@ class Terms:
     proofs: tuple[NormProof, ...]
 
 
-NormProof = Entrywise | Spectral | Overlap | Taps | Factors | Terms
+NormProof = Entrywise | Spectral | Overlap | Taps | Symbol | Factors | Terms
 
 
 @dataclass(frozen=True)

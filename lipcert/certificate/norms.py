@@ -13,7 +13,8 @@ import numpy as np
 from lipcert.arithmetic.enclosure import Enclosure
 from lipcert.arithmetic.rounding import inflate, mul_up, sqrt_up, up
 from lipcert.certificate.arithmetic import Arithmetic
-from lipcert.certificate.claim import Entrywise, Factors, NormProof, Overlap, Spectral, Taps, Terms
+from lipcert.certificate.claim import Entrywise, Factors, NormProof, Overlap, Spectral, Symbol, Taps, Terms
+from lipcert.certificate.symbol import as_convolution, proves_symbol
 from lipcert.errors import NotProvedError
 from lipcert.operators import Convolution, Leaf, LinearOperator, Product, Row, Sum, Transposed
 from lipcert.problem import Norm, dual
@@ -85,11 +86,16 @@ def entrywise_bound(op: LinearOperator, p: Norm, q: Norm, by: Arithmetic) -> flo
     return min(found)
 
 
-def _l2_bound(op: LinearOperator, proof: Spectral | Overlap | Taps, by: Arithmetic) -> float:
+def _l2_bound(op: LinearOperator, proof: Spectral | Overlap | Taps | Symbol, by: Arithmetic) -> float:
     if isinstance(proof, Spectral):
         if not is_affordable(op):
             raise NotProvedError(f"a spectral proof of an operator of {op.size}, over the kernel's size limit")
         _prove_spectral(by.dense(op), proof.sigma, by)
+        return proof.sigma
+    if isinstance(proof, Symbol):
+        conv = as_convolution(op)
+        if conv is None or not proves_symbol(conv, proof.sigma, by):
+            raise NotProvedError(f"the symbol of a {type(op).__name__} is not proven to be at most {proof.sigma:.17g}")
         return proof.sigma
     if isinstance(op, Transposed):
         return _l2_bound(op.leaf, proof, by)  # |A'|_2 = |A|_2

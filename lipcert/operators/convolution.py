@@ -51,6 +51,10 @@ class Convolution(Leaf):
         self.in_size, self.out_size = copies * size_of(in_shape), copies * size_of(self.out_shape)
 
     def with_weights(self, weights: np.ndarray) -> Self:
+        return self.with_enclosure(weights, 0.0)
+
+    def with_enclosure(self, weights: np.ndarray, radius: Any) -> Self:
+        """The same convolution with another kernel, known up to `radius`."""
         return type(self)(
             weights,
             self.in_shape,
@@ -59,6 +63,7 @@ class Convolution(Leaf):
             dilations=self.dilations,
             groups=self.groups,
             copies=self.copies,
+            radius=radius,
         )
 
     def taps(self) -> Iterator[tuple[Shape, tuple[slice, ...]]]:

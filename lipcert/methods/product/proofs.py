@@ -9,9 +9,11 @@ import numpy as np
 
 from lipcert.arithmetic.rounding import U
 from lipcert.certificate.arithmetic import Arithmetic
-from lipcert.certificate.claim import Entrywise, Factors, NormProof, Overlap, Spectral, Taps, Terms
+from lipcert.certificate.claim import Entrywise, Factors, NormProof, Overlap, Spectral, Symbol, Taps, Terms
 from lipcert.certificate.definite import GramForm, gram_form
 from lipcert.certificate.norms import conversion, entrywise_bound, is_affordable, overlap, tap_matrices, unfolded
+from lipcert.certificate.symbol import as_convolution
+from lipcert.methods.gram import symbol_norm
 from lipcert.operators import Convolution, LinearOperator, Product, Row, Sum, Transposed
 from lipcert.problem import Norm
 
@@ -45,6 +47,10 @@ def _proofs(op: LinearOperator, p: Norm, q: Norm, thorough: bool, by: Arithmetic
     yield entrywise_bound(op, p, q, by), Entrywise()
     if exact_entries:
         return
+    conv = as_convolution(op) if thorough else None
+    if conv is not None:
+        sigma = _symbol_norm(conv, by)
+        yield sigma * conversion(op, p, q), Symbol(sigma)
     if isinstance(op, Product):
         last = len(op.factors) - 1
         yield _together(
@@ -59,6 +65,14 @@ def _proofs(op: LinearOperator, p: Norm, q: Norm, thorough: bool, by: Arithmetic
     kernel = op.leaf if isinstance(op, Transposed) else op
     if isinstance(kernel, Convolution) and not spectral:
         yield from _convolution_proofs(kernel, conversion(op, p, q))
+
+
+def _symbol_norm(conv: Convolution, by: Arithmetic) -> float:
+    """The norm, found once for each kernel: chains with other cuts ask again."""
+    key = (conv.weights.tobytes(), conv.weights.shape, conv.strides, conv.dilations, conv.groups, np.any(conv.radius))
+    if key not in by.found:
+        by.found[key] = symbol_norm(conv, by)
+    return by.found[key]
 
 
 def _together(factors: list[Found]) -> Found:
