@@ -121,6 +121,10 @@ LARGEST_OF = [node("TopK", ["x", "k"], ["y", "i"], axis=1)]
 LIKE = [node("CastLike", ["x", "w"], ["y"])]
 CHANNELS = [random_weights(2), random_weights(2, seed=2)]
 STATISTICS = [*CHANNELS, random_weights(2, seed=3), float32(0.5, 2)]
+SCALES = float32(1, 1, 2, 1.5)
+NEAREST = [node("Resize", ["x", "scales"], ["y"])]
+LINEAR = [node("Resize", ["x", "roi", "scales"], ["y"], mode="linear")]
+UPSAMPLE = [node("Upsample", ["x", "scales"], ["y"])]
 KERNEL = random_weights(3, 2, 2, 3)
 
 ELEMENTWISE = (
@@ -184,6 +188,7 @@ EXAMPLES: dict[str, Example] = {
     "RMSNormalization": one("RMSNormalization", IMAGE, random_weights(4)),
     "Reciprocal": within("Reciprocal", 0.5, 3),
     "ReduceSum": listed("ReduceSum", IMAGE, 13, axes=[1, 3]),
+    "Resize": since(11, around(NEAREST, IMAGE, scales=SCALES), around(LINEAR, IMAGE, scales=SCALES, roi=float32())),
     "Reshape": one("Reshape", (2, 3, 4), integers(0, -1, 2)),
     "Scaler": classical("Scaler", (2, 3), offset=[1.0, 2.0, 3.0], scale=[0.5, 3.0, -1.0]),
     "Selu": one("Selu", IMAGE),
@@ -202,6 +207,7 @@ EXAMPLES: dict[str, Example] = {
     "Transpose": one("Transpose", (2, 3, 4), perm=[2, 0, 1]),
     "Trilu": one("Trilu", (2, 4, 3), upper=0),
     "Unsqueeze": listed("Unsqueeze", (3,), 13, axes=[0, 2]),
+    "Upsample": since(9, one("Upsample", IMAGE, scales=[1.0, 1.0, 2.0, 3.0]), around(UPSAMPLE, IMAGE, scales=SCALES)),
     "Where": one("Where", (2, 3), np.array([True, False, True]), random_weights(2, 3), live=2),
 }
 
@@ -209,8 +215,8 @@ VERSIONS = [(op, since) for op, versions in supported_ops().items() for since in
 
 
 def recent(op: str) -> onnx.ModelProto:
-    """The example at opset 20, or the first one that has the op."""
-    return EXAMPLES[op](max(20, supported_ops()[op][0]))
+    """The example at opset 20, or the first one that has the op (Upsample: the last one)."""
+    return EXAMPLES[op](9 if op == "Upsample" else max(20, supported_ops()[op][0]))
 
 
 def test_every_supported_op_has_an_example() -> None:

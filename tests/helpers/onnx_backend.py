@@ -120,8 +120,15 @@ def _hides_positions(case: Case) -> bool:
 REFUSED_DEFINITION = "defined by ops that are not read"
 """Why the expanded form of an op may be refused: its body holds, say, a comparison of floats."""
 
+
+def _resizes_otherwise(case: Case) -> bool:
+    words = ("cubic", "antialias", "crop", "not_larger", "not_smaller", "symmetric", "linear_align_corners")
+    return case.op == "Resize" and any(word in case.name for word in words)
+
+
 REFUSALS: dict[str, Callable[[Case], bool] | frozenset[str]] = {
     "attention to some positions only": _hides_positions,
+    "resizing that is cubic, antialiased, cropped or keeps a ratio": _resizes_otherwise,
     "many exponents that are no integers": frozenset({"test_pow"}),
 }
 """What lipcert may refuse, and why: these tests are run, and fail if the import gives another result."""
