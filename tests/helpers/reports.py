@@ -12,7 +12,18 @@ import numpy as np
 from lipcert.activations import LeakyRelu, Relu, Sigmoid
 from lipcert.arithmetic.enclosure import Enclosure, exact
 from lipcert.certificate import AbsoluteChain, Claim, SpectralChain, Witness, verify, verify_witness
-from lipcert.certificate.claim import Entrywise, Factors, Group, NormProof, Overlap, Spectral, Step, Taps, Terms
+from lipcert.certificate.claim import (
+    Entrywise,
+    Factors,
+    Group,
+    NormProof,
+    Overlap,
+    Spectral,
+    Step,
+    Symbol,
+    Taps,
+    Terms,
+)
 from lipcert.frontend import Model
 from lipcert.frontend.model import TensorInfo
 from lipcert.graph import Affine, Elementwise, Graph, Input, Node, Output
@@ -193,6 +204,21 @@ def _taps() -> tuple[Graph, Evidence]:
     return _convolution(lambda kernel: Taps(tuple(_norm(kernel[:, :, i, j]) for i in range(2) for j in range(2))))
 
 
+def _symbol() -> tuple[Graph, Evidence]:
+    """Positive weights, so that the supremum is at frequency zero; few taps, so that balls prove it quickly."""
+    kernel = np.random.default_rng(19).random((2, 2, 1, 2))
+    conv = Convolution(kernel, (2, 3, 3), strides=(1, 1), pads=((0, 0), (0, 0)), dilations=(1, 1))
+    last = _weights(3, conv.out_size, 20)
+    nodes = (
+        Input("x", (2, 3, 3)),
+        _affine((0, conv)),
+        Elementwise(1, Relu(), (conv.out_size,)),
+        _affine((2, Dense(last))),
+    )
+    proof = Symbol(_norm(kernel.sum(axis=(2, 3))) * (1 + 1e-9))
+    return _graph(*nodes), _chain(_step(3, ((0,), proof)), _step(5, ((3,), Spectral(_norm(last)))))
+
+
 def _factors() -> tuple[Graph, Evidence]:
     """Two affine nodes before a sigmoid, whose slopes are a third factor."""
     first, second, last = _weights(4, 3, 6), _weights(5, 4, 7), _weights(2, 5, 8)
@@ -260,6 +286,7 @@ RULES: dict[str, Callable[[], tuple[Graph, Evidence]]] = {
     "spectral": _spectral,
     "overlap": _overlap,
     "taps": _taps,
+    "symbol": _symbol,
     "factors": _factors,
     "terms": _terms,
     "stacked": _stacked,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lipcert.certificate import Witness
+from lipcert.graph import Affine
 from lipcert.methods.base import Progress
 from lipcert.methods.lower.directions import Jacobian, steepest_directions
 from lipcert.problem import Ball, Box, Problem, Region
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 RESTARTS = 32
 STEPS = 40
 POLISHED = 8
+WORK = 2**30
+"""Multiplications that one step of the search may take."""
+
 SECONDS = 4.0
 """The search takes at most this long, less where the budget is shorter."""
 
@@ -32,9 +36,17 @@ def find_witness(problem: Problem, progress: Progress, device: str = "auto", see
     """Candidate witnesses, the most promising first; each is inside the region."""
     random = np.random.default_rng(seed)
     points = _starting_points(problem, random)
+    points = points[:: max(1, len(points) // _affordable(problem))]
     points = np.concatenate([points, _ascend(problem, points, random, progress, device)])
     points = np.array([x for x in points if problem.query.region.contains(x)])
     return _polish(problem, points, random, _at_most(progress, SECONDS / 2))
+
+
+def _affordable(problem: Problem) -> int:
+    """How many points at a time: one evaluation of a large network takes as long as all of them of a small one."""
+    affine = [node for node in problem.graph.nodes if isinstance(node, Affine)]
+    work = sum(op.work for node in affine for op in node.operators)
+    return int(np.clip(WORK // max(1, work), 1, RESTARTS))
 
 
 def _starting_points(problem: Problem, random: np.random.Generator) -> np.ndarray:
