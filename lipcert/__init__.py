@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lipcert.api import bound, check, load
     from lipcert.errors import LipcertError
+    from lipcert.nn import conv_norm
     from lipcert.report import Report
 
-__all__ = ["LipcertError", "Report", "bound", "check", "load"]
+__all__ = ["LipcertError", "Report", "bound", "check", "conv_norm", "load"]
 
 
 def __getattr__(name: str) -> Any:
@@ -28,6 +29,10 @@ def __getattr__(name: str) -> Any:
         from lipcert.errors import LipcertError
 
         return LipcertError
+    if name == "conv_norm":
+        from lipcert.nn import conv_norm
+
+        return conv_norm
     if name in __all__:
         from lipcert import api
 
