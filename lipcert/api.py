@@ -11,6 +11,7 @@ import numpy as np
 
 from lipcert.errors import UnsupportedModelError, UsageError
 from lipcert.frontend import Model, load_file, load_proto
+from lipcert.operators import size_of
 from lipcert.problem import (
     AllOutputs,
     Ball,
@@ -79,9 +80,10 @@ def bound(
 ) -> Report:
     """Certify how much the outputs can change per change of the inputs, in the norms 1, 2 or inf.
 
-    Everywhere, or over a `region`: a ball of radius `eps` around `center` (in the norm `ball`, by default norm_in; in
-    the model's input units), or a lipcert.problem Box. `outputs` picks output entries, or a Margin(i, j). Stops after
-    `timeout` seconds (default 60), or when upper / lower is at most `gap`; the best verified bound is reported.
+    Everywhere, or over a `region`: a ball of radius `eps` around `center` (one number fills it; in the norm `ball`, by
+    default norm_in; in the model's input units), or a lipcert.problem Box. `outputs` picks output entries, or a
+    Margin(i, j). Stops after `timeout` seconds (default 60), or when upper / lower is at most `gap`; the best verified
+    bound is reported.
 
         >>> report = lipcert.bound("models/digits_relu.onnx", norm=2, center=np.zeros(64), eps=0.01)
         >>> report.status, report.lower <= report.upper
@@ -104,7 +106,8 @@ def bound(
         inputs=tuple(inputs or ()),
         output=output,
     )
-    query = Query(**{**vars(query), "region": _region(region, center, eps, ball, query)})
+    size = sum(size_of(t.shape) for t in loaded.inputs if not query.inputs or t.name in query.inputs)
+    query = Query(**{**vars(query), "region": _region(region, center, eps, ball, query, size)})
     problem = pose(loaded.graph, query)
     try:
         outcome = solve(problem, method=method, timeout=timeout, gap=gap, device=device, on_step=on_step)
@@ -137,12 +140,14 @@ def read_report(path: str | Path) -> Report:
     try:
         text = sys.stdin.read() if str(path) == "-" else Path(path).read_text(encoding="utf-8")
         return parse_report(text, str(path))
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: not a JSON report", hint="name a report that `lipcert bound --json` wrote") from None
+    except OSError as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UsageError(f"{path}: {reason}", hint="name a report that `lipcert bound --json` wrote") from None
 
 
-def _region(region: Region | None, center: Any, eps: float | None, ball: Any, query: Query) -> Region:
+def _region(region: Region | None, center: Any, eps: float | None, ball: Any, query: Query, size: int) -> Region:
     if region is not None:
         if center is not None or eps is not None:
             raise UsageError("region and center/eps are given both", hint="give one of them")
@@ -154,7 +159,8 @@ def _region(region: Region | None, center: Any, eps: float | None, ball: Any, qu
     if hasattr(center, "detach"):
         center = center.detach().cpu().numpy()
     norm = query.norm_in if ball is None else parse_norm(ball, "ball")
-    return Ball(np.asarray(center, dtype=np.float64).reshape(-1), float(eps), norm)
+    flat = np.asarray(center, dtype=np.float64).reshape(-1)
+    return Ball(np.full(size, flat[0]) if flat.size == 1 else flat, float(eps), norm)
 
 
 def _outputs(outputs: int | list[int] | tuple[int, ...] | OutputChoice | None) -> OutputChoice:

@@ -25,13 +25,13 @@ from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.operators import Convolution, Diagonal, LinearOperator, Product, Transposed
 
 MAX_CELLS = 2**15
-"""Cells that a proof may look at."""
+"""Cells that the proof of a group may look at."""
 
 PHASE_ERROR = 2.0**-47
 """Bound on the error of Re and Im of a product of at most three phases, each within 2^-52 of cos and sin: 18.1 u."""
 
 CHUNK = 2**22
-"""Entries of the symbol that are held at a time."""
+"""Entries of the symbol, or of phases, that are held at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,12 +47,29 @@ class SymbolKernel:
         return tuple((extent - 1) / 2 for extent in self.extents)
 
 
+def _steps(op: Convolution) -> tuple[int, ...]:
+    """Dilations; without a stride, they only rescale w."""
+    return tuple(1 if s == 1 else d for s, d in zip(op.strides, op.dilations, strict=True))
+
+
+def _extents(op: Convolution) -> tuple[int, ...]:
+    return tuple((k - 1) * d // s + 1 for k, d, s in zip(op.kernel, _steps(op), op.strides, strict=True))
+
+
+def _first_cover(extents: tuple[int, ...]) -> tuple[int, ...]:
+    """Cells along each axis to begin with: pi / 8 of tau each."""
+    return tuple(max(1, (2 if j == 0 else 4) * (extent - 1)) for j, extent in enumerate(extents))
+
+
+def is_small(op: Convolution) -> bool:
+    """Whether a proof may begin: at most three axes, and no more cells than a proof may look at."""
+    return len(op.kernel) <= 3 and math.prod(_first_cover(_extents(op))) <= MAX_CELLS
+
+
 def symbol_kernel(op: Convolution) -> SymbolKernel:
     """The kernel with strides as channels. Every entry is one stored weight."""
     groups, rank = op.groups, len(op.kernel)
-    # without a stride, dilation only rescales w
-    steps = tuple(1 if s == 1 else d for s, d in zip(op.strides, op.dilations, strict=True))
-    extents = tuple((k - 1) * d // s + 1 for k, d, s in zip(op.kernel, steps, op.strides, strict=True))
+    steps, extents = _steps(op), _extents(op)
 
     def laid_out(weights: np.ndarray) -> np.ndarray:
         stored = weights.reshape(groups, weights.shape[0] // groups, *weights.shape[1:])
@@ -75,7 +92,7 @@ def symbol_kernel(op: Convolution) -> SymbolKernel:
 
 def proves_symbol(op: Convolution, sigma: float, by: Arithmetic) -> bool:
     """Whether the supremum of the symbol's l2 norm is proven to be at most sigma, over all kernels enclosed."""
-    if not (math.isfinite(sigma) and sigma >= 0) or len(op.kernel) > 3:
+    if not (math.isfinite(sigma) and sigma >= 0 and is_small(op)):
         return False
     from flint import ctx
 
@@ -92,13 +109,13 @@ def proves_symbol(op: Convolution, sigma: float, by: Arithmetic) -> bool:
 def _proves_group(kernel: SymbolKernel, g: int, sigma: float, by: Arithmetic) -> bool:
     taps, radius = kernel.taps[g], kernel.radius[g]
     total, m, n = taps.shape
-    size = inflate(up(np.abs(taps) + radius).sum(axis=0), total)  # |F| entrywise, at every w
-    if not size.any():
+    if not (taps.any() or radius.any()):
         return True
+    size = inflate(up(np.abs(taps) + radius).sum(axis=0), total)  # |F| entrywise, at every w
     spread = inflate((gamma(total + 2) + PHASE_ERROR) * size + radius.sum(axis=0), total + 8) + ETA
     error = _gram_error(inflate(size + spread, 2), spread)
     flat = taps.reshape(total, m * n)
-    counts = tuple(max(1, round(4 * d)) if j == 0 else max(1, round(8 * d)) for j, d in enumerate(kernel.degrees))
+    counts = _first_cover(kernel.extents)
     cells = np.array(list(itertools.product(*(range(c) for c in counts))), dtype=np.int64)
     looked_at = 0
     while len(cells):
@@ -108,7 +125,7 @@ def _proves_group(kernel: SymbolKernel, g: int, sigma: float, by: Arithmetic) ->
         share = _cos_tau(kernel.degrees, counts)
         limit = float(down(sigma * share)) if share > 0 else -1.0
         left = []
-        for part in np.array_split(cells, max(1, -(-len(cells) * m * n * 2 // CHUNK))):
+        for part in np.array_split(cells, max(1, -(-len(cells) * max(m * n, total) * 2 // CHUNK))):
             phases = _phases(kernel.extents, counts, part)
             re, im = ((p @ flat).reshape(len(part), m, n) for p in phases)
             held = np.zeros(len(part), dtype=bool)
@@ -183,7 +200,8 @@ def _gram_error(size: np.ndarray, spread: np.ndarray) -> np.ndarray:
 def as_convolution(op: LinearOperator) -> Convolution | None:
     """The convolution that an operator is, its channels scaled by the diagonals around it; None for anything else.
 
-    Of a transposed one, the convolution itself: the l2 norm is the same.
+    Of a transposed one, the convolution itself: the l2 norm is the same. Within their radii diagonals may differ from
+    place to place: then they are diag(t) times the largest ones, |t_i| <= 1, which are among the enclosed.
     """
     if isinstance(op, Transposed):
         op = op.leaf

@@ -49,8 +49,8 @@ class AffineForm:
         return columns - self.starts[node]
 
 
-def affine_form(nodes: list[Node], position: int) -> AffineForm:
-    """Node `position` followed back through diagonals and selections, to whatever else computes.
+def affine_form(nodes: list[Node], position: int, stop: frozenset[int] = frozenset()) -> AffineForm:
+    """Node `position` followed back through diagonals and selections, to whatever else computes, or is in `stop`.
 
     Only products of coefficients are taken, each off by at most a rounding. A node that would need a sum, which could
     cancel, or that underflows, or whose coefficients are not known well, is where the walk ends.
@@ -70,7 +70,7 @@ def affine_form(nodes: list[Node], position: int) -> AffineForm:
 
     def followed(at: int, depth: int) -> tuple[Any, np.ndarray] | None:
         node = nodes[at]
-        if not isinstance(node, Affine) or depth >= MAX_STEPS or not _is_well_known(node):
+        if at in stop or not isinstance(node, Affine) or depth >= MAX_STEPS or not _is_well_known(node):
             return None
         matrix: Any = sparse.csr_matrix((sizes[at], total))
         bias = node.bias.value.copy()

@@ -491,9 +491,16 @@ def _check_size(what: str, shape: Shape) -> None:
         raise ModelError(f"{what} has {size} entries, over the limit of {MAX_ELEMENTS}", hint="use a smaller model")
 
 
+_JUMPS = frozenset(
+    ("ArgMax", "ArgMin", "Ceil", "Equal", "Floor", "Hardmax", "IsInf", "IsNaN", "NonZero", "OneHot", "Round", "Unique")
+)
+
+
 def _advice(op: OpNode) -> str:
     from lipcert.frontend.registry import supported_ops
 
+    if op.op_type in _JUMPS:
+        return "its result jumps, so it has no Lipschitz constant: bound the scores before it"
     known = supported_ops().get(op.op_type)
     if known:
         return f"it reads {op.op_type} as defined at opset {', '.join(map(str, known))}, not {op.since}"

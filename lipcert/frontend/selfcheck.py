@@ -48,12 +48,23 @@ def check_import(converted: Converted, module: ir.Model, path: str) -> SelfCheck
 
     proto = ir.to_proto(ir.external_data.load_to_model(module))
     formats = {v.dtype.name for v in module.graph.inputs if v.dtype is not None and v.name in converted.graph.inputs}
+    formats |= _inner_formats(proto)
     tolerance = max(_TOLERANCE[f] for f in formats)
     unit = max(_UNIT[f] for f in formats)
     # NumPy multiplies many small matrices here: more threads only wait for each other, for long on a busy machine
     with threadpool_limits(limits=1, user_api="blas"):
         _check_activations(converted, proto, tolerance, path)
         return _check_tensors(converted, proto, tolerance, unit, path)
+
+
+def _inner_formats(proto: onnx.ModelProto) -> set[str]:
+    """Float formats coarser than float32 that the model computes in somewhere."""
+    import onnx
+
+    coarse = {onnx.TensorProto.FLOAT16: "FLOAT16", onnx.TensorProto.BFLOAT16: "BFLOAT16"}
+    kinds = {t.data_type for t in proto.graph.initializer}
+    kinds |= {a.i for node in proto.graph.node if node.op_type == "Cast" for a in node.attribute if a.name == "to"}
+    return {name for kind, name in coarse.items() if kind in kinds}
 
 
 def _check_tensors(converted: Converted, proto: onnx.ModelProto, tolerance: float, unit: float, path: str) -> SelfCheck:

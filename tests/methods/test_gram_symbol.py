@@ -17,7 +17,7 @@ from lipcert.methods.product.proofs import prove_norm
 from lipcert.operators import Product
 from tests.helpers.symbols import dressed, layer, per_channel, plain, sampled_supremum, scaled_kernel
 
-LAYERS = [*((1, seed) for seed in range(25)), *((2, seed) for seed in range(25))]
+LAYERS = [*((1, seed) for seed in range(15)), *((2, seed) for seed in range(15))]
 GAP = GAPS[0][1]
 
 
@@ -32,7 +32,7 @@ def test_what_is_found_is_proven_and_within_the_gap_of_the_supremum(rank: int, s
     assert norm_bound(op, 2.0, 2.0, Symbol(found), by) == found
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(12))
 def test_the_ascent_attains_the_supremum(seed: int) -> None:
     """It is a value of the symbol: never above."""
     rng = np.random.default_rng([seed, 21])

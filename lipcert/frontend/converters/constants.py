@@ -45,5 +45,7 @@ def from_array(node: OpNode, data: np.ndarray) -> Value:
     with np.errstate(invalid="ignore"):  # a signalling NaN
         values = data.astype(np.float64)
     if not np.all(np.isfinite(values)):
-        node.malformed("the constant holds NaN or Inf")
+        if np.any(np.isnan(values)):
+            node.malformed("the constant holds NaN or Inf")
+        node.refuse("the constant holds NaN or Inf", "mask with a large negative number, such as -1e4, instead of -Inf")
     return Known(exact(values))

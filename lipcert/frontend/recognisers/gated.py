@@ -40,8 +40,16 @@ NEAR = 1e-6
 
 
 def match(build: GraphBuilder, node: OpNode, x: Live, gate: Live) -> Value | Miss:
-    """`gate` as factor * (activation of something) + offset, entry by entry."""
-    outer = affine_form(build.nodes, gate.node)
+    """`gate` as factor * (activation of something) + offset, entry by entry.
+
+    First with x as it stands (a bias may have been added to it), then with what x is a multiple of.
+    """
+    found = _match(build, node, x, gate, frozenset({x.node}))
+    return _match(build, node, x, gate, frozenset()) if isinstance(found, Miss) else found
+
+
+def _match(build: GraphBuilder, node: OpNode, x: Live, gate: Live, stop: frozenset[int]) -> Value | Miss:
+    outer = affine_form(build.nodes, gate.node, stop)
     found = outer.single()
     if found is None:
         return Miss(WHAT, "the gate mixes entries")
@@ -53,11 +61,11 @@ def match(build: GraphBuilder, node: OpNode, x: Live, gate: Live) -> Value | Mis
     factor, offset = _uniform(factors), _uniform(outer.bias)
     if factor is None or offset is None:
         return Miss(WHAT, "the gate's scale differs between entries")
-    own = affine_form(build.nodes, x.node)
+    own = affine_form(build.nodes, x.node, stop)
     if np.any(own.bias):
         return Miss(WHAT, "x is shifted")
     picked = outer.within(position, columns)
-    return _read(build, node, x, own, body, picked, factor, offset)
+    return _read(build, node, x, own, body, picked, factor, offset, stop)
 
 
 def _unscaled(build: GraphBuilder, node: OpNode, own: AffineForm, x: Live) -> tuple[Live, float]:
@@ -82,16 +90,17 @@ def _read(
     picked: np.ndarray,
     factor: float,
     offset: float,
+    stop: frozenset[int],
 ) -> Value | Miss:
     gate = body.activation
     if isinstance(gate, Tanh | Erf) and offset == factor:
         x, multiple = _unscaled(build, node, own, x)
-        own, factor, offset = affine_form(build.nodes, x.node), factor * multiple, offset * multiple
-    inner = affine_form(build.nodes, body.input)
+        own, factor, offset = affine_form(build.nodes, x.node, stop), factor * multiple, offset * multiple
+    inner = affine_form(build.nodes, body.input, stop)
     if isinstance(gate, Tanh) and offset == factor:
-        return _tanh_gelu(build, node, x, own, inner, picked, factor)
+        return _tanh_gelu(build, node, x, own, inner, picked, factor, stop)
     if isinstance(gate, Tanh) and offset == 0:
-        return _mish(build, node, x, own, inner, picked, factor)
+        return _mish(build, node, x, own, inner, picked, factor, stop)
     slope, shift = _rate(own, inner, picked), _uniform(inner.bias[picked])
     if slope is None or shift is None:
         return Miss(WHAT, "the gate reads something else than a multiple of x")
@@ -129,7 +138,14 @@ def _silu(
 
 
 def _tanh_gelu(
-    build: GraphBuilder, node: OpNode, x: Live, own: AffineForm, inner: AffineForm, picked: np.ndarray, factor: float
+    build: GraphBuilder,
+    node: OpNode,
+    x: Live,
+    own: AffineForm,
+    inner: AffineForm,
+    picked: np.ndarray,
+    factor: float,
+    stop: frozenset[int],
 ) -> Value | Miss:
     """The gate reads k (x + c x^3)."""
     if np.any(inner.bias):
@@ -146,7 +162,7 @@ def _tanh_gelu(
         return Miss(WHAT, "the argument of tanh is no k x + c x^3")
     cubes = columns[~linear]
     position = inner.node_of(cubes)
-    if position is None or not _is_cube(build, position, inner.within(position, cubes), mine[0], own):
+    if position is None or not _is_cube(build, position, inner.within(position, cubes), mine[0], own, stop):
         return Miss(WHAT, "the argument of tanh has no cube of x")
     k, c = _uniform(weights[linear]), _uniform(weights[~linear])
     if k is None or c is None or k == 0:
@@ -157,14 +173,16 @@ def _tanh_gelu(
     return build.scale(node, build.elementwise(node, x, GeluTanh()), _enclosed(2 * factor))
 
 
-def _is_cube(build: GraphBuilder, position: int, entries: np.ndarray, wanted: np.ndarray, own: AffineForm) -> bool:
+def _is_cube(
+    build: GraphBuilder, position: int, entries: np.ndarray, wanted: np.ndarray, own: AffineForm, stop: frozenset[int]
+) -> bool:
     """Whether these entries of a node are the cubes of the values at the columns `wanted`."""
     body = build.nodes[position]
     if isinstance(body, Elementwise) and isinstance(body.activation, Power) and body.activation.n == 3:
-        inside = affine_form(build.nodes, body.input).single()
+        inside = affine_form(build.nodes, body.input, stop).single()
         return inside is not None and bool(np.all(inside[1] == 1) and np.array_equal(inside[0][entries], wanted))
     if isinstance(body, Product):
-        factors = [affine_form(build.nodes, side).single() for side in (body.left, body.right)]
+        factors = [affine_form(build.nodes, side, stop).single() for side in (body.left, body.right)]
         for first, second in (factors, factors[::-1]):
             if first is None or second is None or np.any(first[1] != 1) or np.any(second[1] != 1):
                 continue
@@ -173,7 +191,7 @@ def _is_cube(build: GraphBuilder, position: int, entries: np.ndarray, wanted: np
                 continue
             inner = build.nodes[square]
             if isinstance(inner, Elementwise) and isinstance(inner.activation, Power) and inner.activation.n == 2:
-                base = affine_form(build.nodes, inner.input).single()
+                base = affine_form(build.nodes, inner.input, stop).single()
                 at = own.within(square, second[0][entries])
                 if base is not None and np.all(base[1] == 1) and np.array_equal(base[0][at], wanted):
                     return True
@@ -181,7 +199,14 @@ def _is_cube(build: GraphBuilder, position: int, entries: np.ndarray, wanted: np
 
 
 def _mish(
-    build: GraphBuilder, node: OpNode, x: Live, own: AffineForm, inner: AffineForm, picked: np.ndarray, factor: float
+    build: GraphBuilder,
+    node: OpNode,
+    x: Live,
+    own: AffineForm,
+    inner: AffineForm,
+    picked: np.ndarray,
+    factor: float,
+    stop: frozenset[int],
 ) -> Value | Miss:
     """The gate is tanh of softplus of x."""
     found = inner.single()
@@ -193,7 +218,7 @@ def _mish(
     assert position is not None
     if np.any(found[1] != 1):
         return Miss(WHAT, "softplus is scaled")
-    inside = affine_form(build.nodes, body.input)
+    inside = affine_form(build.nodes, body.input, stop)
     rate = _rate(own, inside, inner.within(position, found[0])[picked])
     if rate != 1 or np.any(inside.bias):
         return Miss(WHAT, "softplus reads something else than x")

@@ -17,7 +17,7 @@ from lipcert.frontend.recognisers.miss import Miss
 from lipcert.frontend.values import Known, Live, Value
 from lipcert.operators import Diagonal, Identity
 
-WHAT = "continuous"
+WHAT = "a choice shown to be continuous"
 IDIOM = 1e-6
 """Relative error of coefficients that were rounded to float32."""
 

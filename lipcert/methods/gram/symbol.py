@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from lipcert.certificate.arithmetic import Arithmetic
-from lipcert.certificate.symbol import SymbolKernel, proves_symbol, symbol_kernel
+from lipcert.certificate.symbol import SymbolKernel, is_small, proves_symbol, symbol_kernel
 from lipcert.operators import Convolution
 
 GAPS = ((64, 1e-4), (128, 1e-3), (256, 1e-2))
@@ -27,10 +27,12 @@ NEIGHBOURS = 9
 
 def symbol_norm(op: Convolution, by: Arithmetic) -> float:
     """A number that the kernel proves to bound the l2 norm of the convolution; infinite where that is too much work."""
+    if not is_small(op):
+        return math.inf
     kernel = symbol_kernel(op)
     channels = kernel.taps.shape[2]
     gap = next((gap for limit, gap in GAPS if channels <= limit), None)
-    if gap is None or len(kernel.extents) > 3 or not np.all(np.isfinite(kernel.taps)):
+    if gap is None or not np.all(np.isfinite(kernel.taps)):
         return math.inf
     found = max(supremum(kernel, g) for g in range(len(kernel.taps)))
     for attempt in range(4):

@@ -107,7 +107,7 @@ def _polish(problem: Problem, points: np.ndarray, random: np.random.Generator, s
     """The steepest directions at the points, and the best few points again with more iterations."""
     p, q = problem.query.norm_in, problem.query.norm_out
     if stop.remaining() < 0:
-        points = points[-POLISHED:]  # the results of the ascent come last
+        points = np.concatenate([points[:1], points[1:][-POLISHED:]])  # the centre, and the results of the ascent
     if not len(points):
         return []
     jacobian = Jacobian(problem, points)

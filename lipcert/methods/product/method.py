@@ -51,7 +51,7 @@ class ProductMethod:
 
 
 def _claim(value: float, evidence: AbsoluteChain | SpectralChain) -> Claim:
-    return Claim(value * SLACK + SPARE, evidence)
+    return Claim(value * SLACK + SPARE if value else 0.0, evidence)  # a zero is one whatever the order of sums
 
 
 def _spectral_claim(setting: Setting, center: bool, thorough: bool) -> Claim:

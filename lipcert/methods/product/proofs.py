@@ -69,7 +69,8 @@ def _proofs(op: LinearOperator, p: Norm, q: Norm, thorough: bool, by: Arithmetic
 
 def _symbol_norm(conv: Convolution, by: Arithmetic) -> float:
     """The norm, found once for each kernel: chains with other cuts ask again."""
-    key = (conv.weights.tobytes(), conv.weights.shape, conv.strides, conv.dilations, conv.groups, np.any(conv.radius))
+    radius = np.asarray(conv.radius, dtype=float).tobytes()
+    key = (conv.weights.tobytes(), conv.weights.shape, conv.strides, conv.dilations, conv.groups, radius)
     if key not in by.found:
         by.found[key] = symbol_norm(conv, by)
     return by.found[key]
