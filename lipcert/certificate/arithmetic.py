@@ -5,6 +5,7 @@ Each takes and returns float64 data; what differs is how the rounding inside is 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ class Arithmetic:
     name = "float64"
 
     def __init__(self) -> None:
+        self.tick: Callable[[], None] = lambda: None
+        """Called between pieces of long proofs; a method may raise from it."""
         self.found: dict[Any, float] = {}
         """For methods: what they found with this arithmetic, by whatever key they like; proofs do not read it."""
         self._dense: dict[int, tuple[LinearOperator, Enclosure]] = {}

@@ -130,6 +130,7 @@ def _proves_group(kernel: SymbolKernel, g: int, sigma: float, by: Arithmetic) ->
             re, im = ((p @ flat).reshape(len(part), m, n) for p in phases)
             held = np.zeros(len(part), dtype=bool)
             for i in range(len(part)):
+                by.tick()
                 held[i] = limit >= 0 and by.proves_complex(re[i], im[i], spread, error, limit)
                 if not held[i] and not by.proves_complex(re[i], im[i], spread, error, sigma):
                     return False  # nor will any cell around it

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -34,7 +35,7 @@ def symbol_norm(op: Convolution, by: Arithmetic) -> float:
     gap = next((gap for limit, gap in GAPS if channels <= limit), None)
     if gap is None or not np.all(np.isfinite(kernel.taps)):
         return math.inf
-    found = max(supremum(kernel, g) for g in range(len(kernel.taps)))
+    found = max(supremum(kernel, g, by.tick) for g in range(len(kernel.taps)))
     for attempt in range(4):
         sigma = found * (1 + gap * 4**attempt) + 1e-300
         if proves_symbol(op, sigma, by):
@@ -42,8 +43,8 @@ def symbol_norm(op: Convolution, by: Arithmetic) -> float:
     return math.inf
 
 
-def supremum(kernel: SymbolKernel, g: int) -> float:
-    """A value that the symbol of a group attains, nearly its supremum."""
+def supremum(kernel: SymbolKernel, g: int, tick: Callable[[], None] = lambda: None) -> float:
+    """A value that the symbol of a group attains, nearly its supremum; `tick` may end the work."""
     taps = kernel.taps[g]
     size = float(np.max(np.abs(taps), initial=0.0))
     if not size:
@@ -55,9 +56,13 @@ def supremum(kernel: SymbolKernel, g: int) -> float:
     ]
     axes = [axis if extent > 1 else axis[:1] for axis, extent in zip(axes, kernel.extents, strict=True)]
     grid = np.array(list(itertools.product(*axes)))
-    values = np.array([_top(scaled, positions, w)[0] for w in grid])
+    values = np.empty(len(grid))
+    for i, w in enumerate(grid):
+        tick()
+        values[i] = _top(scaled, positions, w)[0]
     best = 0.0
     for start in np.argsort(-values)[:STARTS]:
+        tick()
         best = max(best, _ascend(scaled, positions, grid[start], kernel.extents))
     return best * size
 

@@ -38,24 +38,25 @@ class ProductMethod:
         cheap = prepare(problem, boxes, False, by)
         yield _claim(absolute_bound(cheap), AbsoluteChain(False))  # whatever the budget: it takes milliseconds
         for thorough in (False, True):
-            yield _spectral_claim(replace(cheap, tick=_deadline(progress)), False, thorough)
+            yield _spectral_claim(cheap, progress, False, thorough)
         split = prepare(problem, boxes, True, by, _deadline(progress))
         yield _claim(absolute_bound(split), AbsoluteChain(True))
-        yield _spectral_claim(replace(split, tick=_deadline(progress)), True, thorough=True)
+        yield _spectral_claim(split, progress, True, thorough=True)
         if isinstance(problem.query.region, Everywhere):
             return
         # mean slopes of the region can do worse than those of all slopes: then what holds everywhere holds here
         whole = prepare(problem, propagate(problem.everywhere(), by), True, by, _deadline(progress))
         yield replace(_claim(absolute_bound(whole), AbsoluteChain(True)), anywhere=True)
-        yield replace(_spectral_claim(replace(whole, tick=_deadline(progress)), True, thorough=True), anywhere=True)
+        yield replace(_spectral_claim(whole, progress, True, thorough=True), anywhere=True)
 
 
 def _claim(value: float, evidence: AbsoluteChain | SpectralChain) -> Claim:
     return Claim(value * SLACK + SPARE if value else 0.0, evidence)  # a zero is one whatever the order of sums
 
 
-def _spectral_claim(setting: Setting, center: bool, thorough: bool) -> Claim:
-    value, chain = spectral_chain(setting, center, thorough)
+def _spectral_claim(setting: Setting, progress: Progress, center: bool, thorough: bool) -> Claim:
+    setting.by.tick = _deadline(progress)
+    value, chain = spectral_chain(replace(setting, tick=setting.by.tick), center, thorough)
     return _claim(value, chain)
 
 
