@@ -18,6 +18,9 @@ from lipcert.frontend.registry import converter
 from lipcert.frontend.values import Known, Live, Value
 from lipcert.operators import Dense
 
+MAX_SIDE = 2**14
+"""Entries along a resized axis: each has a coordinate of its own, an exact rational."""
+
 Coordinate = Callable[[int, Fraction, int, int], Fraction]
 """(output position, scale, input size, output size) to the position in the input."""
 
@@ -103,6 +106,8 @@ def _resized(
             node.malformed(f"axis {axis} of {n} entries is resized to {m}")
         if scale == 1:
             continue
+        if m > MAX_SIDE:
+            node.refuse(f"{m} entries along axis {axis}", f"at most {MAX_SIDE} are supported")
         if coordinate == "align_corners" and m != n * scale:
             node.refuse(f"align_corners with a scale of {float(scale):g} for {n} entries", "give sizes")
         node.sized((*value.shape[:axis], m, *value.shape[axis + 1 :]))

@@ -51,7 +51,7 @@ class ProductMethod:
 
 
 def _claim(value: float, evidence: AbsoluteChain | SpectralChain) -> Claim:
-    return Claim(value * SLACK + SPARE if value else 0.0, evidence)  # a zero is one whatever the order of sums
+    return Claim(value * SLACK + SPARE, evidence)
 
 
 def _spectral_claim(setting: Setting, progress: Progress, center: bool, thorough: bool) -> Claim:
