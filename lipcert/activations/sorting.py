@@ -6,6 +6,7 @@ of norm 1 in l1, l2 and l-infinity), of unit rows for the maximum. See docs/grou
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,9 @@ from lipcert.arithmetic.enclosure import Enclosure, hull
 class _Choice(GroupFunction):
     """Every output equals an entry of its group."""
 
+    @abstractmethod
     def possible(self, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
         """(*batch, G, out_width, width): whether an output can equal an entry over the box."""
-        raise NotImplementedError
 
     def jacobian(self, lower: np.ndarray, upper: np.ndarray) -> BlockBound:
         groups = lower.size // self.width

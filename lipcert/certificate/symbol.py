@@ -68,7 +68,7 @@ def is_small(op: Convolution) -> bool:
 
 def symbol_kernel(op: Convolution) -> SymbolKernel:
     """The kernel with strides as channels. Every entry is one stored weight."""
-    groups, rank = op.groups, len(op.kernel)
+    groups = op.groups
     steps, extents = _steps(op), _extents(op)
 
     def laid_out(weights: np.ndarray) -> np.ndarray:
@@ -85,7 +85,6 @@ def symbol_kernel(op: Convolution) -> SymbolKernel:
         moved = np.moveaxis(out, 2, -1).reshape(groups, math.prod(extents), stored.shape[1], -1)
         return moved if moved.shape[2] <= moved.shape[3] else moved.swapaxes(2, 3)
 
-    assert rank == len(extents)
     full_radius = np.broadcast_to(np.asarray(op.radius, dtype=float), op.weights.shape)
     return SymbolKernel(laid_out(op.weights), laid_out(full_radius), extents)
 

@@ -305,7 +305,7 @@ def _inferred_shapes(module: ir.Model) -> dict[str, Shape]:
 
     try:
         proto = onnx.shape_inference.infer_shapes(ir.to_proto(module))
-    except Exception:
+    except Exception:  # only a help for listing more problems; onnx raises whatever its C++ does
         return {}
     shapes: dict[str, Shape] = {}
     for info in (*proto.graph.value_info, *proto.graph.output):

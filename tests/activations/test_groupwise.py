@@ -13,16 +13,10 @@ from flint import arb
 from lipcert.activations.groupwise import GroupFunction
 from lipcert.activations.householder import Householder
 from lipcert.activations.jacobian import BlockBound
-from lipcert.activations.normalising import (
-    LogSoftmax,
-    LogSumExp,
-    LpNorm,
-    LpNormalise,
-    RootMeanSquare,
-    Softmax,
-    Standardise,
-)
+from lipcert.activations.lp_norm import LpNorm, LpNormalise
+from lipcert.activations.softmax import LogSoftmax, LogSumExp, Softmax
 from lipcert.activations.sorting import GroupMax, GroupSort
+from lipcert.activations.standardise import RootMeanSquare, Standardise
 from lipcert.arithmetic.enclosure import Enclosure, exact, hull
 from tests.helpers.balls import is_within, of_group, precision
 from tests.helpers.graphs import ALL_FUNCTIONS, GROUP_FUNCTIONS

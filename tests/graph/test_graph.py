@@ -12,7 +12,7 @@ from flint import arb
 
 from lipcert.activations import Activation, Relu, Sign, Tanh
 from lipcert.activations.groupwise import GroupFunction
-from lipcert.activations.normalising import LpNormalise
+from lipcert.activations.lp_norm import LpNormalise
 from lipcert.activations.piecewise import PiecewiseLinear
 from lipcert.activations.sorting import GroupMax, GroupSort
 from lipcert.arithmetic.enclosure import exact

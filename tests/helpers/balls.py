@@ -13,16 +13,10 @@ from flint import arb, ctx
 from lipcert.activations import Activation, LeakyRelu, Sigmoid, Sin, Tanh
 from lipcert.activations.groupwise import GroupFunction
 from lipcert.activations.householder import Householder
-from lipcert.activations.normalising import (
-    LogSoftmax,
-    LogSumExp,
-    LpNorm,
-    LpNormalise,
-    RootMeanSquare,
-    Softmax,
-    Standardise,
-)
+from lipcert.activations.lp_norm import LpNorm, LpNormalise
+from lipcert.activations.softmax import LogSoftmax, LogSumExp, Softmax
 from lipcert.activations.sorting import GroupMax, GroupSort
+from lipcert.activations.standardise import RootMeanSquare, Standardise
 from lipcert.graph import Affine, Elementwise, Graph, Groupwise, Input, Product
 from tests.helpers.exact import member, member_weights
 from tests.helpers.operators import map_leaves

@@ -10,16 +10,10 @@ import lipcert.activations as acts
 from lipcert.activations import Activation
 from lipcert.activations.groupwise import GroupFunction
 from lipcert.activations.householder import Householder
-from lipcert.activations.normalising import (
-    LogSoftmax,
-    LogSumExp,
-    LpNorm,
-    LpNormalise,
-    RootMeanSquare,
-    Softmax,
-    Standardise,
-)
+from lipcert.activations.lp_norm import LpNorm, LpNormalise
+from lipcert.activations.softmax import LogSoftmax, LogSumExp, Softmax
 from lipcert.activations.sorting import GroupMax, GroupSort
+from lipcert.activations.standardise import RootMeanSquare, Standardise
 from lipcert.arithmetic.enclosure import Enclosure, exact
 from lipcert.graph import Affine, Elementwise, Graph, Groupwise, Input, Node, Output, Product
 from lipcert.operators import Dense, Diagonal, LinearOperator, Selection, Transposed

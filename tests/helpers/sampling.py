@@ -27,7 +27,7 @@ from lipcert.activations import (
     Tanh,
 )
 from lipcert.activations.householder import Householder
-from lipcert.activations.normalising import LpNormalise
+from lipcert.activations.lp_norm import LpNormalise
 from lipcert.activations.sorting import GroupMax, GroupSort
 from lipcert.arithmetic.enclosure import Enclosure
 from lipcert.graph import Affine, Elementwise, Graph, Groupwise, Input, Node, Product

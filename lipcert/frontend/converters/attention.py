@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lipcert.activations import Tanh
-from lipcert.activations.normalising import Softmax
+from lipcert.activations.softmax import Softmax
 from lipcert.arithmetic.enclosure import Enclosure, exact
 from lipcert.frontend.builder import GraphBuilder, broadcast_shape
 from lipcert.frontend.converters.arithmetic import add_constant

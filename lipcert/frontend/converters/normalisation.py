@@ -7,7 +7,9 @@ from collections.abc import Callable
 import numpy as np
 
 from lipcert.activations.groupwise import GroupFunction
-from lipcert.activations.normalising import LogSoftmax, LpNormalise, RootMeanSquare, Softmax, Standardise
+from lipcert.activations.lp_norm import LpNormalise
+from lipcert.activations.softmax import LogSoftmax, Softmax
+from lipcert.activations.standardise import RootMeanSquare, Standardise
 from lipcert.arithmetic.enclosure import Enclosure, exact
 from lipcert.frontend.builder import GraphBuilder, broadcast_shape
 from lipcert.frontend.converters.arithmetic import add_constant

@@ -6,7 +6,8 @@ import numpy as np
 
 from lipcert import activations as facts
 from lipcert.activations.groupwise import GroupFunction
-from lipcert.activations.normalising import LogSumExp, LpNorm
+from lipcert.activations.lp_norm import LpNorm
+from lipcert.activations.softmax import LogSumExp
 from lipcert.arithmetic.enclosure import Enclosure, exact, hull
 from lipcert.arithmetic.rounding import down, sqrt_up
 from lipcert.frontend.builder import GraphBuilder

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from lipcert.activations import Power, Sqrt
-from lipcert.activations.normalising import RootMeanSquare, Standardise
+from lipcert.activations.standardise import RootMeanSquare, Standardise
 from lipcert.frontend.builder import GraphBuilder
 from lipcert.frontend.opnode import OpNode
 from lipcert.frontend.recognisers.miss import Miss

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lipcert.activations import Sigmoid, Softplus
-from lipcert.activations.normalising import LogSoftmax, Softmax
+from lipcert.activations.softmax import LogSoftmax, Softmax
 from lipcert.arithmetic.enclosure import exact
 from lipcert.frontend.builder import GraphBuilder
 from lipcert.frontend.opnode import OpNode

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lipcert.activations import Clip
-from lipcert.activations.normalising import LpNorm, LpNormalise
+from lipcert.activations.lp_norm import LpNorm, LpNormalise
 from lipcert.frontend.builder import GraphBuilder
 from lipcert.frontend.opnode import OpNode
 from lipcert.frontend.recognisers.miss import Miss

@@ -1,4 +1,4 @@
-"""Norms of convolutions: from the symbol (Gram iteration is to come)."""
+"""Norms of convolutions, from the symbol."""
 
 from lipcert.methods.gram.symbol import symbol_norm
 
