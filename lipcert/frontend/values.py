@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lipcert.arithmetic.enclosure import Enclosure
+from lipcert.errors import ModelError
 from lipcert.operators import Shape, size_of
 
 
@@ -65,3 +66,10 @@ class Condition:
 
 
 Value = Live | Known | Integers | Condition
+
+
+@dataclass(frozen=True, eq=False)
+class Refused:
+    """A tensor that is not known, since a node before it is not understood."""
+
+    because: ModelError
