@@ -27,6 +27,7 @@ SUITES = {
     "importing": "benchmarks.importing",
     "product": "benchmarks.product",
     "peers": "benchmarks.peers.suite",
+    "convolutions": "benchmarks.convolutions",
 }
 """The module of each suite; it has `suite(settings) -> list[Section]`."""
 
@@ -47,6 +48,7 @@ def main() -> int:
         models=HERE.parent / "models",
         data=arguments.data,
         say=lambda text: stderr.print(text, style="dim", highlight=False, markup=False),
+        peers=arguments.peers,
     )
     failures = []
     for name in arguments.suite or SUITES:
@@ -89,9 +91,18 @@ def _arguments() -> argparse.Namespace:
         metavar="DIR",
         help="folder with models/ and images/ from outside (default: LIPCERT_TEST_DATA)",
     )
+    parser.add_argument(
+        "--peers",
+        type=Path,
+        default=os.environ.get("LIPCERT_PEERS"),
+        metavar="DIR",
+        help="folder with peers that are no packages: lip4conv/ and lipbound/ (default: LIPCERT_PEERS)",
+    )
     arguments = parser.parse_args()
-    if arguments.data is not None and not Path(arguments.data).is_dir():
-        parser.error("--data: there is no such folder")
+    for option in ("data", "peers"):
+        given = getattr(arguments, option)
+        if given is not None and not Path(given).is_dir():
+            parser.error(f"--{option}: there is no such folder")
     return arguments
 
 

@@ -44,6 +44,8 @@ class Settings:
     """Models and images from outside the repository."""
     say: Callable[[str], None]
     """Tells a person what runs now."""
+    peers: Path | None = None
+    """Peers that are scripts and no packages, each in a folder of its name."""
 
 
 def milliseconds(seconds: float) -> str:

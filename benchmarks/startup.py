@@ -43,7 +43,7 @@ def suite(settings: Settings) -> list[Section]:
     with tempfile.TemporaryDirectory() as folder:
         for case in _cases(settings, Path(folder) / "out.json"):
             settings.say(case.title)
-            results = [run([*_lipcert(), *map(str, case.words)], Path.cwd()) for _ in range(settings.repeat)]
+            results = [run([*lipcert_command(), *map(str, case.words)], Path.cwd()) for _ in range(settings.repeat)]
             failed = next((r for r in results if r.status != 0), None)
             if failed is not None:
                 section.failures.append(f"{case.title}: status {failed.status}: {failed.output.strip()}")
@@ -62,7 +62,7 @@ def _cases(settings: Settings, report: Path) -> Iterator[Case]:
         yield Case(("check", report, large))
 
 
-def _lipcert() -> list[str]:
+def lipcert_command() -> list[str]:
     """The installed command, or the same through the interpreter where it is not installed."""
     script = Path(sys.executable).with_name("lipcert")
     return [str(script)] if script.exists() else [sys.executable, "-c", "from lipcert.cli.main import main; main()"]

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import torch
 
     from lipcert.planning import Outcome
+    from lipcert.planning.layers import LayerNorms
 
 
 def load(model: str | Path | onnx.ModelProto | torch.nn.Module | Model, *, example: Any = None) -> Model:
@@ -114,6 +115,31 @@ def bound(
     except UnsupportedModelError as error:
         raise UnsupportedModelError(f"{loaded.path}: {error.message}", hint=error.hint) from None
     return build_report(loaded, query, outcome)
+
+
+def layer_norms(
+    model: str | Path | onnx.ModelProto | torch.nn.Module | Model,
+    *,
+    example: Any = None,
+    timeout: float | None = None,
+    on_step: Callable[[str], None] = lambda what: None,
+) -> list[LayerNorms]:
+    """Certified l1, l2 and linf norms of each linear operator of a network, with what l2 attains.
+
+    After `timeout` seconds (default 60) only quick rules are used.
+
+        >>> [layer.l2 >= layer.attained for layer in lipcert.layer_norms("models/digits_relu.onnx")]
+        [True, True, True]
+    """
+    from lipcert.planning import DEFAULT_TIMEOUT
+    from lipcert.planning.layers import layer_norms as norms_of
+
+    loaded = load(model, example=example)
+    found = []
+    for layer in norms_of(loaded.graph, DEFAULT_TIMEOUT if timeout is None else timeout):
+        found.append(layer)
+        on_step(f"norms: {layer.origin}")
+    return found
 
 
 def check(

@@ -6,18 +6,26 @@ Each takes and returns float64 data; what differs is how the rounding inside is 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from lipcert.arithmetic.enclosure import Enclosure
-from lipcert.arithmetic.rounding import inflate, norm_up
-from lipcert.certificate.definite import GramForm, gram_form
+from lipcert.arithmetic.rounding import down, inflate, norm_up, up
+from lipcert.arithmetic.threads import over_parts
+from lipcert.certificate.definite import GramForm, gram_form, hermitian_forms_prove
 from lipcert.operators import LinearOperator, enclosed
 from lipcert.problem import Norm
 
 KEPT_ENTRIES = 2**23
 """Entries of written-out operators that are kept at a time: 128 MiB with their radii."""
+
+
+T = TypeVar("T")
+
+
+def _same(a: Any, b: Any) -> bool:
+    return a is b or (isinstance(a, int | float | str | bytes) and type(a) is type(b) and a == b)
 
 
 class Arithmetic:
@@ -28,9 +36,12 @@ class Arithmetic:
     def __init__(self) -> None:
         self.tick: Callable[[], None] = lambda: None
         """Called between pieces of long proofs; a method may raise from it."""
-        self.found: dict[Any, float] = {}
+        self.found: dict[Any, Any] = {}
         """For methods: what they found with this arithmetic, by whatever key they like; proofs do not read it."""
         self._dense: dict[int, tuple[LinearOperator, Enclosure]] = {}
+        self._gram: tuple[Enclosure, GramForm] | None = None
+        self._proven: dict[tuple[str, bytes], float] = {}
+        self._kept: list[tuple[tuple[Any, ...], Any]] = []
 
     def apply(self, op: LinearOperator, x: Enclosure) -> Enclosure:
         """Enclosure of A x."""
@@ -58,19 +69,46 @@ class Arithmetic:
 
     def proves_spectral(self, matrix: Enclosure, sigma: float) -> bool:
         """Whether |W|_2 <= sigma is proven for every W enclosed."""
-        return matrix.is_finite and gram_form(matrix).proves(sigma)
+        return matrix.is_finite and self.gram(matrix).proves(sigma)
+
+    def gram(self, matrix: Enclosure) -> GramForm:
+        """The Gram form of a finite matrix; the latest one is kept."""
+        if self._gram is None or self._gram[0] is not matrix:
+            self._gram = (matrix, gram_form(matrix))
+        return self._gram[1]
+
+    def once(self, rule: str, op: LinearOperator, sigma: float, proves: Callable[[], bool]) -> bool:
+        """Whether the rule proves that the norm of `op` is at most sigma, asked once; then so is all that is larger."""
+        key = (rule, op.digest)
+        if key in self._proven and self._proven[key] <= sigma < np.inf:
+            return True
+        if not proves():
+            return False
+        self._proven[key] = sigma
+        return True
 
     def proves_complex(
         self, re: np.ndarray, im: np.ndarray, spread: np.ndarray, error: np.ndarray, sigma: float
-    ) -> bool:
-        """Whether |F|_2 <= sigma for every complex F (m, n) within `spread` of re + i im.
+    ) -> np.ndarray:
+        """For each of many re + i im (points, m, n): whether |F|_2 <= sigma for every complex F within `spread` of it.
 
         `error`: row sums of the error of the real form [[A, -B], [B, A]] of F F' = A + i B (symbol._gram_error).
         """
-        both, turned = np.hstack([re, im]), np.hstack([im, -re])
-        a, b = both @ both.T, turned @ both.T
-        gram = np.block([[a, -b], [b, a]])
-        return GramForm(np.tril(gram) + np.tril(gram, -1).T, error).proves(sigma)
+        if not sigma >= 0:
+            return np.zeros(len(re), dtype=bool)
+        if re.shape[1] == 1:  # F F' is one number, for which the error has room
+            squares = (re * re + im * im).sum(axis=(1, 2))
+            return up(squares + error[0]) <= down(sigma * sigma)
+        return over_parts(lambda a, b: hermitian_forms_prove(a, b, error, sigma), re, im)
+
+    def kept(self, about: tuple[Any, ...], compute: Callable[[], T]) -> T:
+        """What was computed before about the very same objects (and equal numbers and names), or computed now."""
+        for known, result in self._kept:
+            if len(known) == len(about) and all(map(_same, known, about)):
+                return result
+        result = compute()
+        self._kept.append((about, result))
+        return result
 
     def _write_out(self, op: LinearOperator) -> Enclosure:
         return enclosed.dense(op)

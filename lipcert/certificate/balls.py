@@ -67,8 +67,10 @@ class BallArithmetic(Arithmetic):
 
     def proves_complex(
         self, re: np.ndarray, im: np.ndarray, spread: np.ndarray, error: np.ndarray, sigma: float
-    ) -> bool:
-        return spectral_bound_holds(Enclosure(np.block([[re, -im], [im, re]]), np.tile(spread, (2, 2))), sigma)
+    ) -> np.ndarray:
+        around = np.tile(spread, (2, 2))
+        forms = (Enclosure(np.block([[a, -b], [b, a]]), around) for a, b in zip(re, im, strict=True))
+        return np.array([spectral_bound_holds(form, sigma) for form in forms], dtype=bool)
 
     def _write_out(self, op: LinearOperator) -> Enclosure:
         if isinstance(op, Leaf):

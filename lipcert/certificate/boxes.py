@@ -18,15 +18,21 @@ from lipcert.errors import NotProvedError
 from lipcert.graph import Affine, Elementwise, Graph, Groupwise, Product, linear_terms
 from lipcert.graph.stretch import stops
 from lipcert.operators import enclosed
-from lipcert.problem import Ball, Problem, dual
+from lipcert.problem import Ball, Everywhere, Problem, dual
 
 Bounds = tuple[np.ndarray, np.ndarray]
 """Lower and upper bounds of a vector, possibly infinite."""
 
 
-@np.errstate(over="ignore", invalid="ignore")  # overflow ends in inf or NaN, which proves nothing
 def propagate(problem: Problem, by: Arithmetic) -> list[Bounds]:
     """(lower, upper) of every node over the region; free inputs are unbounded."""
+    region = problem.query.region
+    about = "everywhere" if isinstance(region, Everywhere) else region
+    return by.kept(("boxes", problem.graph, problem.x, about), lambda: _propagate(problem, by))
+
+
+@np.errstate(over="ignore", invalid="ignore")  # overflow ends in inf or NaN, which proves nothing
+def _propagate(problem: Problem, by: Arithmetic) -> list[Bounds]:
     graph, region = problem.graph, problem.query.region
     boxes: list[Bounds] = []
     centers = _centers(problem, by) if isinstance(region, Ball) else {}
@@ -62,6 +68,8 @@ def _affine(node: Affine, boxes: list[Bounds], by: Arithmetic) -> Bounds:
         if infinite.any():
             unbounded |= enclosed.reaches(op, infinite)
             box = Enclosure(box.value, np.where(infinite, 0.0, box.full_radius()))
+        if box.is_exact and not box.value.any():
+            continue
         total = total + by.apply(op, box)
     low, high = total.lower(), total.upper()
     return np.where(unbounded | np.isnan(low), -math.inf, low), np.where(unbounded | np.isnan(high), math.inf, high)

@@ -55,7 +55,10 @@ def prepare(
     """The increments over the region whose boxes are given, centered or plain."""
     if not isinstance(problem.graph.nodes[problem.y], Affine):
         raise NotProvedError("the outputs are not an affine node")  # pose makes them one
-    increments = increment_graph(problem.graph, problem.x, problem.y, boxes, center)
+    increments = by.kept(
+        ("increments", problem.graph, problem.x, problem.y, boxes, center),
+        lambda: increment_graph(problem.graph, problem.x, problem.y, boxes, center),
+    )
     return Setting(increments, problem.query.norm_in, problem.query.norm_out, by, tick)
 
 
@@ -64,12 +67,17 @@ def step_terms(setting: Setting, node: int, cut: Sequence[int]) -> dict[int, Lin
     return moving_terms(setting.graph, node, cut, setting.x)
 
 
-@np.errstate(over="ignore", invalid="ignore")  # overflow ends in inf or NaN, which proves nothing
 def absolute_bound(setting: Setting) -> float:
     """The smallest of the bounds that entrywise composition gives for the problem's norms.
 
     Every stretch is expanded to the nonlinear nodes: for absolute values a cut could only lose.
     """
+    about = ("absolute", setting.increments, setting.norm_in, setting.norm_out)
+    return setting.by.kept(about, lambda: _absolute_bound(setting))
+
+
+@np.errstate(over="ignore", invalid="ignore")  # overflow ends in inf or NaN, which proves nothing
+def _absolute_bound(setting: Setting) -> float:
     p, q = setting.norm_in, setting.norm_out
     steps = [(i, step_terms(setting, i, ())) for i in (*setting.increments.nonlinear, setting.y)]
     found = [_forward(setting, steps, p, q), _backward(setting, steps, p, q)]

@@ -45,6 +45,24 @@ class Symbol:
 
 
 @dataclass(frozen=True)
+class Frequencies:
+    """A convolution's l2 norm is at most that of its symbol at the frequencies of a circle that holds the maps."""
+
+    sigma: float
+
+
+@dataclass(frozen=True)
+class Gram:
+    """The l2 norm by `iterations` steps of Gram iteration: of the dense form, or of a convolution at each frequency.
+
+    `grid`: how many frequencies along each axis with more than one tap, the longest first; of the circle where empty.
+    """
+
+    iterations: int
+    grid: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Factors:
     """The norm of a product is at most the product of norms, through l2 in between."""
 
@@ -58,7 +76,7 @@ class Terms:
     proofs: tuple[NormProof, ...]
 
 
-NormProof = Entrywise | Spectral | Overlap | Taps | Symbol | Factors | Terms
+NormProof = Entrywise | Spectral | Overlap | Taps | Symbol | Frequencies | Gram | Factors | Terms
 
 
 @dataclass(frozen=True)

@@ -20,26 +20,40 @@ def is_positive_definite(matrix: np.ndarray, residual: np.ndarray) -> bool:
 
     `matrix` (n, n), `residual` (n,) upper bounds on the row sums of |A' - matrix|.
     """
-    n = len(matrix)
-    diagonal = np.diagonal(matrix)
+    return bool(np.array_equal(matrix, matrix.T) and are_positive_definite(matrix[None], residual[None])[0])
+
+
+def are_positive_definite(lower: np.ndarray, residual: np.ndarray) -> np.ndarray:
+    """The same for many symmetric matrices, of which the lower triangles are read: (k, n, n) and (k, n) to (k,)."""
+    n = lower.shape[1]
+    diagonal = np.diagonal(lower, axis1=1, axis2=2)
     # LAPACK completes on NaN and often on Inf: nothing that is not finite may reach it.
-    if not (np.all(np.isfinite(matrix)) and np.all(np.isfinite(residual)) and np.all(diagonal > 0)):
-        return False
-    if not np.array_equal(matrix, matrix.T):
-        return False
+    good = np.isfinite(lower).all(axis=(1, 2)) & np.isfinite(residual).all(axis=1) & (diagonal > 0).all(axis=1)
     g = gamma(n + 3)
     g = up(g / down(1 - g))
-    underflow = 4 * n * (2 * (n + 1) + float(diagonal.max())) * ETA * 2
-    shift = inflate(n * g * diagonal + residual + underflow, 16)
-    reduced = matrix.copy()
-    np.fill_diagonal(reduced, down(down(diagonal) - shift))
-    if not np.all(np.diagonal(reduced) > 0):
-        return False
+    with np.errstate(invalid="ignore"):
+        underflow = 4 * n * (2 * (n + 1) + diagonal.max(axis=1, initial=0.0)) * ETA * 2
+        shift = inflate(n * g * diagonal + residual + underflow[:, None], 16)
+        reduced_diagonal = down(down(diagonal) - shift)
+    good &= (reduced_diagonal > 0).all(axis=1)
+    chosen = np.flatnonzero(good)
+    reduced = lower[chosen]
+    reduced[:, np.arange(n), np.arange(n)] = reduced_diagonal[chosen]
+    good[chosen] = _factorise(reduced)
+    return good
+
+
+def _factorise(matrices: np.ndarray) -> np.ndarray:
+    """For which of the matrices Cholesky runs to completion, with finite factors."""
+    if not len(matrices):
+        return np.zeros(0, dtype=bool)
     try:
-        factor = np.linalg.cholesky(reduced)
+        return np.asarray(np.isfinite(np.linalg.cholesky(matrices)).all(axis=(1, 2)))
     except np.linalg.LinAlgError:
-        return False
-    return bool(np.all(np.isfinite(factor)))
+        if len(matrices) == 1:
+            return np.zeros(1, dtype=bool)
+    middle = len(matrices) // 2
+    return np.concatenate([_factorise(matrices[:middle]), _factorise(matrices[middle:])])
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,3 +95,21 @@ def gram_form(matrix: Enclosure) -> GramForm:
         # |W W' - V V'| <= R |V|' + (|V| + R) R'
         error = error + radius @ sums + magnitude @ radius.sum(axis=0)
     return GramForm(gram, inflate(error, 2 * (n + len(value)) + 16))
+
+
+def hermitian_forms_prove(re: np.ndarray, im: np.ndarray, error: np.ndarray, sigma: float) -> np.ndarray:
+    """For each of many complex F = re + i im (k, m, n): whether sigma^2 I - F F' > 0, with m <= n.
+
+    F F' = A + i B is positive as the real [[A, -B], [B, A]] is; `error` (2m,) bounds the row sums of what that lacks.
+    """
+    count, m, _ = re.shape
+    turned = np.swapaxes(re, 1, 2), np.swapaxes(im, 1, 2)
+    form = np.zeros((count, 2 * m, 2 * m))  # the upper right block is not read
+    form[:, :m, :m] = -(re @ turned[0] + im @ turned[1])
+    form[:, m:, :m] = re @ turned[1] - im @ turned[0]
+    places = np.arange(m)
+    diagonal = down(sigma * sigma) + form[:, places, places]
+    form[:, places, places] = diagonal
+    form[:, m:, m:] = form[:, :m, :m]
+    rounding = 2 * U * np.abs(np.tile(diagonal, (1, 2)))
+    return are_positive_definite(form, inflate(error + rounding, 4))

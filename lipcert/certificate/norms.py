@@ -13,8 +13,21 @@ import numpy as np
 from lipcert.arithmetic.enclosure import Enclosure
 from lipcert.arithmetic.rounding import inflate, mul_up, sqrt_up, up
 from lipcert.certificate.arithmetic import Arithmetic
-from lipcert.certificate.claim import Entrywise, Factors, NormProof, Overlap, Spectral, Symbol, Taps, Terms
-from lipcert.certificate.symbol import as_convolution, proves_symbol
+from lipcert.certificate.claim import (
+    Entrywise,
+    Factors,
+    Frequencies,
+    Gram,
+    NormProof,
+    Overlap,
+    Spectral,
+    Symbol,
+    Taps,
+    Terms,
+)
+from lipcert.certificate.gram import gram_bound, gram_symbol_bound
+from lipcert.certificate.lattice import as_lattice
+from lipcert.certificate.symbol import proves_frequencies, proves_symbol
 from lipcert.errors import NotProvedError
 from lipcert.operators import Convolution, Leaf, LinearOperator, Product, Row, Sum, Transposed
 from lipcert.problem import Norm, dual
@@ -40,6 +53,21 @@ def norm_bound(op: LinearOperator, p: Norm, q: Norm, proof: NormProof, by: Arith
     if isinstance(proof, Terms):
         return _terms(op, p, q, proof, by)
     return float(mul_up(_l2_bound(op, proof, by), conversion(op, p, q)))
+
+
+def proves_l2(op: LinearOperator, proof: Spectral | Symbol | Frequencies, by: Arithmetic) -> bool:
+    """Whether the l2 norm is proven to be at most the sigma of the proof; each proof is gone through once."""
+
+    def proves() -> bool:
+        if isinstance(proof, Spectral):
+            return by.proves_spectral(by.dense(op), proof.sigma)
+        conv = as_lattice(op)
+        if conv is None:
+            return False
+        rule = proves_symbol if isinstance(proof, Symbol) else proves_frequencies
+        return rule(conv, proof.sigma, by)
+
+    return by.once(type(proof).__name__, op, proof.sigma, proves)
 
 
 def row_norms(op: LinearOperator, p: Norm, by: Arithmetic, adjoint: bool = False) -> np.ndarray:
@@ -86,17 +114,22 @@ def entrywise_bound(op: LinearOperator, p: Norm, q: Norm, by: Arithmetic) -> flo
     return min(found)
 
 
-def _l2_bound(op: LinearOperator, proof: Spectral | Overlap | Taps | Symbol, by: Arithmetic) -> float:
+def _l2_bound(
+    op: LinearOperator, proof: Spectral | Overlap | Taps | Symbol | Frequencies | Gram, by: Arithmetic
+) -> float:
+    op = op.block
     if isinstance(proof, Spectral):
         if not is_affordable(op):
             raise NotProvedError(f"a spectral proof of an operator of {op.size}, over the kernel's size limit")
-        _prove_spectral(by.dense(op), proof.sigma, by)
+        if not proves_l2(op, proof, by):
+            raise NotProvedError(_not_spectral(by.dense(op), proof.sigma))
         return proof.sigma
-    if isinstance(proof, Symbol):
-        conv = as_convolution(op)
-        if conv is None or not proves_symbol(conv, proof.sigma, by):
+    if isinstance(proof, Symbol | Frequencies):
+        if not proves_l2(op, proof, by):
             raise NotProvedError(f"the symbol of a {type(op).__name__} is not proven to be at most {proof.sigma:.17g}")
         return proof.sigma
+    if isinstance(proof, Gram):
+        return _gram(op, proof, by)
     if isinstance(op, Transposed):
         return _l2_bound(op.leaf, proof, by)  # |A'|_2 = |A|_2
     if not isinstance(op, Convolution):
@@ -133,8 +166,7 @@ def _part(stacked: Enclosure, i: int) -> Enclosure:
 
 def _overlap(op: Convolution, proof: Overlap, by: Arithmetic) -> float:
     """sum_p |K patch_p|^2 <= |K|^2 sum_p |patch_p|^2 <= |K|^2 overlap |x|^2."""
-    for matrix in unfolded(op):
-        _prove_spectral(matrix, proof.sigma, by)
+    _prove_all("Overlap", op, unfolded(op), proof.sigma, by)
     return float(mul_up(proof.sigma, float(sqrt_up(float(overlap(op))))))
 
 
@@ -143,19 +175,39 @@ def _taps(op: Convolution, proof: Taps, by: Arithmetic) -> float:
     matrices = tap_matrices(op)
     if len(matrices) != len(proof.sigmas):
         raise NotProvedError(f"{len(proof.sigmas)} tap norms for a kernel of {len(matrices)} positions")
-    for groups, sigma in zip(matrices, proof.sigmas, strict=True):
-        for matrix in groups:
-            _prove_spectral(matrix, sigma, by)
+    for t, (groups, sigma) in enumerate(zip(matrices, proof.sigmas, strict=True)):
+        _prove_all(f"Tap {t}", op, groups, sigma, by)
     return float(inflate(sum(proof.sigmas), len(proof.sigmas)))
 
 
-def _prove_spectral(matrix: Enclosure, sigma: float, by: Arithmetic) -> None:
-    if not by.proves_spectral(matrix, sigma):
-        size = _size_for_message(matrix)
-        raise NotProvedError(
-            f"sigma^2 I - W W' > 0 fails for a {matrix.shape[0]} x {matrix.shape[1]} matrix: sigma = {sigma:.17g}, "
-            f"its norm is about {size:.17g} (relative difference {sigma / size - 1 if size else math.nan:.2e})"
-        )
+def _gram(op: LinearOperator, proof: Gram, by: Arithmetic) -> float:
+    """Of the symbol where there is one, else of the dense form."""
+    conv = as_lattice(op)
+    if conv is not None:
+        return gram_symbol_bound(conv, proof.iterations, proof.grid, by)
+    if proof.grid or not is_affordable(op):
+        raise NotProvedError(f"Gram iteration of a {type(op).__name__} of {op.size}, no convolution and over the limit")
+    return gram_bound(by.dense(op), proof.iterations)
+
+
+def _prove_all(rule: str, op: Convolution, matrices: list[Enclosure], sigma: float, by: Arithmetic) -> None:
+    """The matrices that the rule makes of the operator have norms of at most sigma."""
+
+    def proves() -> bool:
+        for matrix in matrices:
+            if not by.proves_spectral(matrix, sigma):
+                raise NotProvedError(_not_spectral(matrix, sigma))
+        return True
+
+    by.once(rule, op, sigma, proves)
+
+
+def _not_spectral(matrix: Enclosure, sigma: float) -> str:
+    size = _size_for_message(matrix)
+    return (
+        f"sigma^2 I - W W' > 0 fails for a {matrix.shape[0]} x {matrix.shape[1]} matrix: sigma = {sigma:.17g}, "
+        f"its norm is about {size:.17g} (relative difference {sigma / size - 1 if size else math.nan:.2e})"
+    )
 
 
 def _size_for_message(matrix: Enclosure) -> float:

@@ -8,14 +8,16 @@ import click
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("model", required=False)
 @click.option("--ops", is_flag=True, help="List the ONNX ops that lipcert reads, with their opset versions.")
+@click.option("--norms", is_flag=True, help="Prove the l1, l2 and linf norms of every linear operator.")
+@click.option("--timeout", type=click.FloatRange(min=0), metavar="S", help="Seconds for --norms  [default: 60]")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-def inspect(model: str | None, ops: bool, debug: bool) -> int:
+def inspect(model: str | None, ops: bool, norms: bool, timeout: float | None, debug: bool) -> int:
     """Show the inputs, outputs and nodes of MODEL as lipcert sees them, and how the import was checked.
 
     Of a model that is refused, show every node that is the reason, not only the first.
     """
     from lipcert.errors import ModelError, UsageError
-    from lipcert.report.inspection import print_model, print_ops, print_refusals
+    from lipcert.report.inspection import print_model, print_norms, print_ops, print_refusals
 
     if ops:
         print_ops()
@@ -25,7 +27,15 @@ def inspect(model: str | None, ops: bool, debug: bool) -> int:
     from lipcert import api
 
     try:
-        print_model(api.load(model))
+        loaded = api.load(model)
+        if norms:
+            from lipcert.cli.progress import progress
+
+            with progress("norms", enabled=True) as say:
+                found = api.layer_norms(loaded, timeout=timeout, on_step=lambda what: say(what, None))
+            print_norms(loaded, found)
+        else:
+            print_model(loaded)
     except ModelError as error:
         if not error.others:
             raise

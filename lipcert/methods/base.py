@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from lipcert.certificate import Claim
+from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.problem import Problem
 
 
@@ -17,10 +18,12 @@ class OutOfTime(Exception):
 
 @dataclass(frozen=True)
 class Progress:
-    """The time left to a method."""
+    """What a run has left and has done: time, and the arithmetic that remembers its proofs."""
 
     deadline: float = float("inf")
     """A time.monotonic() instant."""
+
+    arithmetic: Arithmetic = field(default_factory=Arithmetic)
 
     def remaining(self) -> float:
         return self.deadline - time.monotonic()

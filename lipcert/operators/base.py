@@ -6,6 +6,7 @@ products each of its sums has (`fan_in`, `fan_out`), which is all that rounding 
 
 from __future__ import annotations
 
+import hashlib
 import math
 from abc import ABC, abstractmethod
 from functools import cached_property
@@ -52,6 +53,11 @@ class LinearOperator(ABC):
         """At most this many rounded operations contribute to an entry of A' y."""
 
     @property
+    def block(self) -> LinearOperator:
+        """The operator of which this one is a number of copies side by side: of the same l2 norm."""
+        return self
+
+    @property
     def size(self) -> tuple[int, int]:
         return (self.out_size, self.in_size)
 
@@ -64,6 +70,26 @@ class LinearOperator(ABC):
     def dense_work(self) -> int:
         """About how many multiplications writing out the matrix takes."""
         return self.in_size * self.out_size
+
+    @property
+    @abstractmethod
+    def parts(self) -> tuple[Any, ...]:
+        """All that determines the operator: arrays, numbers, tuples of numbers, operators."""
+
+    @cached_property
+    def digest(self) -> bytes:
+        """Equal for operators of the same kind that are made of the same parts."""
+        digest = hashlib.sha256(type(self).__name__.encode())
+        for part in self.parts:
+            if isinstance(part, LinearOperator):
+                text, data = "operator", part.digest
+            elif isinstance(part, np.ndarray):
+                text, data = f"{part.dtype.str} {part.shape}", np.ascontiguousarray(part).tobytes()
+            else:
+                text, data = repr(part), b""
+            digest.update(f"({len(text)} {len(data)} {text}".encode())
+            digest.update(data)
+        return digest.digest()
 
     def describe(self) -> str:
         """A few words for `lipcert inspect`."""

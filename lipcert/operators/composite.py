@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -60,6 +61,10 @@ class Product(LinearOperator):
     def work(self) -> int:
         return sum(part.work for part in self.factors)
 
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        return self.factors
+
     @cached_property
     def fan_in(self) -> int:
         return sum(f.fan_in for f in self.factors)
@@ -91,6 +96,10 @@ class Sum(LinearOperator):
     @cached_property
     def work(self) -> int:
         return sum(part.work for part in self.terms)
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        return self.terms
 
     @cached_property
     def fan_in(self) -> int:
@@ -125,6 +134,10 @@ class Row(LinearOperator):
     @cached_property
     def work(self) -> int:
         return sum(part.work for part in self.blocks)
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        return self.blocks
 
     @cached_property
     def fan_in(self) -> int:

@@ -55,6 +55,9 @@ class Convolution(Leaf):
 
     def with_enclosure(self, weights: np.ndarray, radius: Any) -> Self:
         """The same convolution with another kernel, known up to `radius`."""
+        return self._like(weights, radius, self.copies)
+
+    def _like(self, weights: np.ndarray, radius: Any, copies: int) -> Self:
         return type(self)(
             weights,
             self.in_shape,
@@ -62,7 +65,7 @@ class Convolution(Leaf):
             pads=self.pads,
             dilations=self.dilations,
             groups=self.groups,
-            copies=self.copies,
+            copies=copies,
             radius=radius,
         )
 
@@ -139,6 +142,23 @@ class Convolution(Leaf):
     def _interior(self) -> tuple[slice, ...]:
         space = (slice(p[0], p[0] + d) for d, p in zip(self.in_shape[1:], self.pads, strict=True))
         return (slice(None), slice(None), *space)
+
+    @property
+    def block(self) -> Convolution:
+        return self if self.copies == 1 else self._like(self.weights, self.radius, 1)
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        return (
+            self.weights,
+            self.radius,
+            self.in_shape,
+            self.strides,
+            self.pads,
+            self.dilations,
+            self.groups,
+            self.copies,
+        )
 
     @property
     def fan_in(self) -> int:

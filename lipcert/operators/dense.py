@@ -40,6 +40,14 @@ class Dense(Leaf):
         return blocks.reshape(*x.shape[:-1], self.copies * right.shape[1])
 
     @property
+    def block(self) -> Dense:
+        return self if self.copies == 1 else Dense(self.weights, self.radius)
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        return (self.weights, self.radius, self.copies)
+
+    @property
     def fan_in(self) -> int:
         return self.weights.shape[1]
 

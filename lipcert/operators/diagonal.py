@@ -32,6 +32,10 @@ class Diagonal(Leaf):
         return self.matvec(y)
 
     @property
+    def parts(self) -> tuple[Any, ...]:
+        return (self.weights, self.radius)
+
+    @property
     def fan_in(self) -> int:
         return 1
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -38,6 +38,10 @@ class Reduction(Leaf):
         lead = y.shape[:-1]
         spread = np.broadcast_to(y.reshape(*lead, *self.kept_shape), (*lead, *self.in_shape))
         return spread.reshape(*lead, self.in_size).copy()
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        return (self.in_shape, self.axes)
 
     @property
     def fan_in(self) -> int:

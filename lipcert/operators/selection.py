@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -27,6 +27,10 @@ class Identity(Leaf):
 
     def rmatvec(self, y: np.ndarray) -> np.ndarray:
         return self.matvec(y)
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        return (self.in_size,)
 
     @property
     def fan_in(self) -> int:
@@ -72,6 +76,10 @@ class Selection(Leaf):
         else:
             np.add.at(x.T, self.index[kept], y[..., kept].T)
         return x
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        return (self.index, self.in_size)
 
     @property
     def fan_in(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -28,6 +28,10 @@ class Transposed(Leaf):
 
     def matrix(self) -> np.ndarray:
         return np.ascontiguousarray(self.leaf.matrix().T)
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        return (self.leaf,)
 
     @property
     def fan_in(self) -> int:

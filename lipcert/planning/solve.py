@@ -6,22 +6,30 @@ import math
 import time
 from collections.abc import Callable, Iterator
 
+from lipcert.arithmetic.threads import idle_cores
 from lipcert.certificate import Claim, verify, verify_witness
+from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.errors import NotProvedError, UnsupportedModelError, UsageError
 from lipcert.methods import Method, OutOfTime, Progress
+from lipcert.methods.gram.method import GramMethod
 from lipcert.methods.product import ProductMethod
 from lipcert.planning.obstacles import find_obstacle, hint
 from lipcert.planning.outcome import Attempt, Outcome
-from lipcert.planning.threads import idle_cores
 from lipcert.problem import Problem
 
-METHODS: dict[str, Callable[[], Method]] = {"product": ProductMethod}
-"""Every backend by name, cheapest first: the order in which `auto` tries them."""
+METHODS: dict[str, Callable[[], Method]] = {"product": ProductMethod, "gram": GramMethod}
+"""Every backend by name."""
+
+AUTO = ("product",)
+"""What `auto` tries, cheapest first. Gram iteration is never below the proofs of the symbol that `product` has."""
 
 DEFAULT_TIMEOUT = 60.0
 
 LOWER_BOUND_AFTER = 1.0
 """Seconds of claims before the search for a lower bound begins."""
+
+LOWER_VERIFYING = 1.0
+"""Seconds after which no further witness is verified."""
 
 LOWER_SLACK = 1 - 2.0**-33
 """Room in attained values for a checker whose sums run in another order."""
@@ -64,7 +72,7 @@ def solve(
 
 def _chosen(method: str) -> list[Method]:
     if method == "auto":
-        return [make() for make in METHODS.values()]
+        return [METHODS[name]() for name in AUTO]
     if method not in METHODS:
         raise UsageError(f"--method: there is no method {method!r}", hint=f"use auto, {', '.join(METHODS)}")
     return [METHODS[method]()]
@@ -84,7 +92,7 @@ def _run(
     began = time.monotonic()
     for name, claim, seconds in _claims(problem, methods, outcome, progress):
         on_step(name, outcome)
-        _consider(problem, name, claim, seconds, outcome)
+        _consider(problem, name, claim, seconds, outcome, progress.arithmetic)
         # The search loads torch: it waits for the claims that take less time than that, unless --gap needs it.
         if not searched and (gap is not None or time.monotonic() - began > LOWER_BOUND_AFTER):
             _search_lower(problem, outcome, progress, device, on_step)
@@ -120,7 +128,7 @@ def _claims(
             yield method.name, claim, time.monotonic() - began
 
 
-def _consider(problem: Problem, name: str, claim: Claim, seconds: float, outcome: Outcome) -> None:
+def _consider(problem: Problem, name: str, claim: Claim, seconds: float, outcome: Outcome, by: Arithmetic) -> None:
     """Verify a claim that would improve on the best one, and keep it if it holds."""
     if not math.isfinite(claim.value):
         outcome.attempts.append(Attempt(name, "refused", None, seconds, "the bound overflows"))
@@ -130,7 +138,8 @@ def _consider(problem: Problem, name: str, claim: Claim, seconds: float, outcome
         return
     began = time.monotonic()
     try:
-        verify(problem, claim)
+        by.tick = _go_on
+        verify(problem, claim, by)
     except NotProvedError as refusal:
         outcome.attempts.append(Attempt(name, "refused", claim.value, seconds, refusal.message))
         return
@@ -139,13 +148,21 @@ def _consider(problem: Problem, name: str, claim: Claim, seconds: float, outcome
     outcome.claim, outcome.method = claim, name
 
 
+def _go_on() -> None:
+    """Verification is not cut short: methods leave time for it."""
+
+
 def _search_lower(
     problem: Problem, outcome: Outcome, progress: Progress, device: str, on_step: Callable[[str, Outcome], None]
 ) -> None:
     from lipcert.methods.lower import find_witness
 
     on_step("lower bound", outcome)
-    for witness in find_witness(problem, progress, device)[:3]:
+    witnesses = find_witness(problem, progress, device)[:3]
+    began = time.monotonic()
+    for witness in witnesses:
         attained = verify_witness(problem, witness)
         if attained > outcome.lower:
             outcome.witness, outcome.lower = witness, attained * LOWER_SLACK
+        if time.monotonic() - began > LOWER_VERIFYING:
+            break

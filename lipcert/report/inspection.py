@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from rich.table import Table
@@ -10,13 +11,58 @@ from lipcert.errors import ModelError
 from lipcert.frontend import Model
 from lipcert.frontend.registry import supported_ops
 from lipcert.graph import Affine, Elementwise, Groupwise, Node, Product
-from lipcert.report.terminal import plain, show
+from lipcert.operators import Shape
+from lipcert.planning.layers import LayerNorms
+from lipcert.report.terminal import plain, show, shown
 
 
 def print_model(model: Model) -> None:
     """Header, then one line a node."""
     show(_header(model))
     show(_nodes(model))
+
+
+def print_norms(model: Model, layers: list[LayerNorms]) -> None:
+    """One line a linear operator: certified norms, and how close l2 is to what is attained."""
+    table = Table(box=None, header_style="dim")
+    for column in (
+        "#",
+        "operator",
+        "from",
+        "to",
+        "l1",
+        "l2",
+        "attained",
+        "gap",
+        "linf",
+        "condition",
+        "l2 by",
+        "ONNX node",
+    ):
+        table.add_column(column)
+    for layer in layers:
+        table.add_row(
+            str(layer.node),
+            plain(layer.operator),
+            _dimensions(layer.in_shape),
+            _dimensions(layer.out_shape),
+            shown(layer.l1, 6, up=True),
+            shown(layer.l2, 7, up=True),
+            shown(layer.attained, 7, up=False),
+            "" if layer.gap is None else f"{layer.gap:.5g}x",
+            shown(layer.linf, 6, up=True),
+            _condition(layer),
+            layer.rule,
+            plain(layer.origin),
+        )
+    show(table)
+    print("l1, l2, linf: proven upper bounds; attained: a proven lower bound of l2; condition: computed, not proven")
+
+
+def _condition(layer: LayerNorms) -> str:
+    if layer.condition is None:
+        return ""
+    return ("~" if layer.sampled else "") + (f"{layer.condition:.3g}" if math.isfinite(layer.condition) else "singular")
 
 
 def print_refusals(error: ModelError) -> None:
@@ -77,7 +123,11 @@ def _nodes(model: Model) -> Table:
 
 
 def _shape(node: Node) -> str:
-    return "x".join(map(str, node.shape)) or "scalar"
+    return _dimensions(node.shape)
+
+
+def _dimensions(shape: Shape) -> str:
+    return "x".join(map(str, shape)) or "scalar"
 
 
 def _what(node: Node) -> str:

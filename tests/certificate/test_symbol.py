@@ -18,13 +18,26 @@ from lipcert.certificate import Claim, SpectralChain, symbol, verify
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.balls import BallArithmetic
 from lipcert.certificate.claim import Symbol
+from lipcert.certificate.lattice import Lattice, as_lattice
 from lipcert.certificate.norms import norm_bound
-from lipcert.certificate.symbol import as_convolution, proves_symbol
+from lipcert.certificate.symbol import proves_symbol
 from lipcert.errors import CertificateError, NotProvedError
-from lipcert.operators import Convolution, Dense, Diagonal, Identity, Leaf, LinearOperator, Product, Sum, Transposed
+from lipcert.operators import (
+    Convolution,
+    Dense,
+    Diagonal,
+    Identity,
+    Leaf,
+    LinearOperator,
+    Product,
+    Sum,
+    Transposed,
+    enclosed,
+)
 from lipcert.problem import pose
 from lipcert.report import parse_report
 from tests.helpers.exact import member_matrix
+from tests.helpers.lattices import lattice_matrix
 from tests.helpers.reports import ENOUGH, RULES, Case, all_cases
 from tests.helpers.symbols import circular_matrix, dressed, layer, per_channel, plain, sampled_supremum, scaled_kernel
 
@@ -187,6 +200,12 @@ def some_kernel(scale: float) -> np.ndarray:
     return np.random.default_rng(3).normal(size=(2, 3, 3)) * scale
 
 
+def lattice_of(weights: np.ndarray) -> Lattice:
+    found = as_lattice(plain(weights))
+    assert found is not None
+    return found
+
+
 @in_both
 @pytest.mark.parametrize("scale", [1e-320, 1e-300, 1e-160, 1e-30, 1.0, 1e30, 1e150, 1e160, 1e300])
 def test_tiny_and_huge_kernels(scale: float, arithmetic: type[Arithmetic]) -> None:
@@ -194,8 +213,8 @@ def test_tiny_and_huge_kernels(scale: float, arithmetic: type[Arithmetic]) -> No
     supremum = sampled_supremum(plain(some_kernel(1.0))) * scale
     with np.errstate(over="ignore", invalid="ignore"):
         for fraction in BELOW:
-            assert not proves_symbol(plain(some_kernel(scale)), supremum * fraction, by)
-        proven = proves_symbol(plain(some_kernel(scale)), supremum * 1.001, by)
+            assert not proves_symbol(lattice_of(some_kernel(scale)), supremum * fraction, by)
+        proven = proves_symbol(lattice_of(some_kernel(scale)), supremum * 1.001, by)
     assert proven or not 1e-150 <= scale <= 1e150
 
 
@@ -248,9 +267,9 @@ class Counting(Arithmetic):
 
     looked_at = 0
 
-    def proves_complex(self, *args: Any) -> bool:
-        self.looked_at += 1
-        return super().proves_complex(*args)
+    def proves_complex(self, re: np.ndarray, *args: Any) -> np.ndarray:
+        self.looked_at += len(re)
+        return super().proves_complex(re, *args)
 
 
 def test_the_search_ends(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,11 +279,11 @@ def test_the_search_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     for most in (1, 100, 1000):
         monkeypatch.setattr(symbol, "MAX_CELLS", most)
         by = Counting()
-        assert not proves_symbol(plain(shift), 1 + 1e-9, by)
+        assert not proves_symbol(lattice_of(shift), 1 + 1e-9, by)
         assert by.looked_at <= 2 * most
-        assert proves_symbol(plain(shift), 1.5, Arithmetic()) == (most > 1)
+        assert proves_symbol(lattice_of(shift), 1.5, Arithmetic()) == (most > 1)
     monkeypatch.undo()
-    assert proves_symbol(plain(shift), 1.01, Arithmetic())
+    assert proves_symbol(lattice_of(shift), 1.01, Arithmetic())
 
 
 def test_dilation_changes_nothing_without_strides() -> None:
@@ -280,12 +299,15 @@ def test_dilation_changes_nothing_without_strides() -> None:
 def test_a_convolution_between_diagonals_is_the_one_with_scaled_channels(seed: int) -> None:
     rng = np.random.default_rng([seed, 10])
     op = dressed(rng, layer(rng, 1 + seed % 3))
-    found = as_convolution(op)
+    found = as_lattice(op)
     assert found is not None
-    true = written_out(op.leaf if isinstance(op, Transposed) else op)
+    forward = op.leaf if isinstance(op, Transposed) else op
+    strided = isinstance(forward, Convolution) and max(forward.strides) > 1
+    true = written_out(forward if strided else op)
     size = 1 + np.abs(true).max(initial=0.0)
-    assert np.abs(found.matrix() - true).max() <= 1e-14 * size
-    assert np.max(found.radius) <= 1e-14 * size
+    assert np.abs(lattice_matrix(found) - true).max() <= 1e-14 * size
+    assert found.weights.full_radius().max(initial=0.0) <= 1e-14 * size
+    assert found.deviation == 0.0
 
 
 def test_what_is_no_convolution_is_refused() -> None:
@@ -298,19 +320,51 @@ def test_what_is_no_convolution_is_refused() -> None:
         Dense(np.eye(3)),
         Identity(n),
         Diagonal(np.ones(n)),
-        Sum((conv, conv)),
         Product((conv, conv)),
         Product((Diagonal(np.ones(n)), Diagonal(np.ones(n)))),
         Product((Dense(np.eye(n)), conv)),
-        Product((Identity(n), Sum((conv, conv)))),
-        Product((Diagonal(places), conv)),
-        Product((conv, Diagonal(places))),
-        Product((copies, Diagonal(np.concatenate([np.ones(n), 2 * np.ones(n)])))),
-        Product((Transposed(conv), Diagonal(np.ones(n)))),
+        Product((conv, Sum((conv, conv)))),
+        Sum((conv, Diagonal(places))),
+        Product((Sum((conv, conv)), Diagonal(places), Diagonal(np.ones(n)))),
+        Product((Product((Diagonal(places), conv)), Identity(n))),
+        Product((copies, Diagonal(np.concatenate([np.ones(n), 2 * np.ones(n)])), Diagonal(np.ones(2 * n)))),
+        Product((Transposed(plain(conv.weights, strides=2)), plain(conv.weights, strides=2))),
     ]
     for op in others:
-        assert as_convolution(op) is None
+        assert as_lattice(op) is None
         assert not proves(op, 1e9)
+
+
+def test_what_was_refused_when_only_single_convolutions_counted_is_proven_from_its_norm_on() -> None:
+    """Sums, a kernel of one tap after another, diagonals that vary over pixels at the ends, transposed factors."""
+    rng = np.random.default_rng(0)
+    conv = plain(rng.normal(size=(3, 3, 3)))
+    n, one = conv.in_size, plain(rng.normal(size=(3, 3, 1)))
+    places = np.ones(n)
+    places[1] = 2.0
+    copies = Convolution(conv.weights, conv.in_shape, strides=(1,), pads=conv.pads, dilations=(1,), copies=2)
+    by_copy = Diagonal(np.concatenate([np.ones(n), 2 * np.ones(n)]))
+    doubled = per_channel(np.array([2.0, 1.0, 1.0]), conv.out_shape)
+    supremum, doubled_out, doubled_in = (
+        sampled_supremum(*scaled_kernel(op)) for op in (conv, Product((doubled, conv)), Product((conv, doubled)))
+    )
+    together = plain(np.einsum("oi,ijt->ojt", one.weights[:, :, 0], conv.weights))
+    known: list[tuple[LinearOperator, float]] = [
+        (Sum((conv, conv)), 2 * supremum),
+        (Product((Identity(n), Sum((conv, conv)))), 2 * supremum),
+        (Sum((conv, Identity(n))), sampled_supremum(plain(conv.weights + np.eye(3)[:, :, None] * [0.0, 1.0, 0.0]))),
+        (Product((Diagonal(places), conv)), doubled_out),
+        (Product((conv, Diagonal(places))), doubled_in),
+        (Product((copies, by_copy)), 2 * supremum),
+        (Product((Transposed(conv), Diagonal(np.ones(n)))), supremum),
+        (Product((one, conv)), sampled_supremum(together)),
+    ]
+    for op, true in known:
+        dense = float(np.linalg.norm(enclosed.dense(op).value, 2))
+        assert dense <= true * (1 + 1e-9)
+        assert not any(proves(op, dense * fraction) for fraction in BELOW)
+        assert not any(proves(op, true * fraction) for fraction in BELOW)
+        assert proves(op, true * (1 + ABOVE[1]))
 
 
 @cache

@@ -1,5 +1,5 @@
-"""Norms of convolutions, from the symbol."""
+"""Norms of convolutions from their symbols: found in floats, proven by the kernel."""
 
-from lipcert.methods.gram.symbol import symbol_norm
+from lipcert.methods.gram.symbol import FULL_EFFORT, Effort, symbol_norm, symbol_proof
 
-__all__ = ["symbol_norm"]
+__all__ = ["FULL_EFFORT", "Effort", "symbol_norm", "symbol_proof"]

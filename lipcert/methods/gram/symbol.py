@@ -1,96 +1,124 @@
-"""The supremum of a convolution's symbol, found in floats and proven by the kernel a little above.
-
-A coarse grid of frequencies, then ascent from its best points: with u, v the singular vectors at w, the largest
-|u'F(w')v| over the neighbourhood gives a w' where the symbol is at least as large.
-"""
+"""The best proof of a convolution's l2 norm that its symbol gives within an effort."""
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
+from lipcert.arithmetic.rounding import up
+from lipcert.arithmetic.threads import one_thread
 from lipcert.certificate.arithmetic import Arithmetic
-from lipcert.certificate.symbol import SymbolKernel, is_small, proves_symbol, symbol_kernel
-from lipcert.operators import Convolution
+from lipcert.certificate.claim import Frequencies, Symbol
+from lipcert.certificate.lattice import Lattice, as_lattice
+from lipcert.certificate.norms import proves_l2
+from lipcert.certificate.symbol import MAX_AXES, MAX_CELLS, SymbolKernel, symbol_kernel
+from lipcert.methods.gram.search import circle_maximum, supremum
+from lipcert.operators import LinearOperator
 
-GAPS = ((64, 1e-4), (128, 1e-3), (256, 1e-2))
-"""Channels (of the smaller side) up to which the proof stays within this of the supremum; beyond, it takes too long."""
+GAPS = (1e-4, 1e-3, 1e-2, 3e-2)
+"""How far above the supremum a proof for maps of any size may be: the smallest that the effort allows."""
 
-GRID = 16
-STARTS = 4
-ROUNDS = 12
-NEIGHBOURS = 9
-"""Points along each axis of the neighbourhood that an ascent looks at."""
+CIRCLE_GAP = 1e-7
+"""The same above the largest value on a circle, which is known almost exactly."""
 
+MARGIN = 1 + 2.0**-34
+"""A sigma that is proven here is stored this much larger, so that other machines' roundings prove it too."""
 
-def symbol_norm(op: Convolution, by: Arithmetic) -> float:
-    """A number that the kernel proves to bound the l2 norm of the convolution; infinite where that is too much work."""
-    if not is_small(op):
-        return math.inf
-    kernel = symbol_kernel(op)
-    channels = kernel.taps.shape[2]
-    gap = next((gap for limit, gap in GAPS if channels <= limit), None)
-    if gap is None or not np.all(np.isfinite(kernel.taps)):
-        return math.inf
-    found = max(supremum(kernel, g, by.tick) for g in range(len(kernel.taps)))
-    for attempt in range(4):
-        sigma = found * (1 + gap * 4**attempt) + 1e-300
-        if proves_symbol(op, sigma, by):
-            return sigma * (1 + 2.0**-34)
-    return math.inf
+FULL_EFFORT = 60.0
+"""Seconds of proof that one operator may take when nothing else is left to do."""
+
+Found = tuple[float, Symbol | Frequencies]
+Rule = type[Symbol] | type[Frequencies]
 
 
-def supremum(kernel: SymbolKernel, g: int, tick: Callable[[], None] = lambda: None) -> float:
-    """A value that the symbol of a group attains, nearly its supremum; `tick` may end the work."""
-    taps = kernel.taps[g]
-    size = float(np.max(np.abs(taps), initial=0.0))
-    if not size:
-        return 0.0
-    scaled, positions = taps / size, _positions(kernel.extents)
-    axes = [
-        np.pi * np.arange(GRID // 2 + 1) / (GRID // 2) if j == 0 else 2 * np.pi * np.arange(GRID) / GRID
-        for j in range(len(kernel.extents))
-    ]
-    axes = [axis if extent > 1 else axis[:1] for axis, extent in zip(axes, kernel.extents, strict=True)]
-    grid = np.array(list(itertools.product(*axes)))
-    values = np.empty(len(grid))
-    for i, w in enumerate(grid):
-        tick()
-        values[i] = _top(scaled, positions, w)[0]
-    best = 0.0
-    for start in np.argsort(-values)[:STARTS]:
-        tick()
-        best = max(best, _ascend(scaled, positions, grid[start], kernel.extents))
-    return best * size
+@dataclass
+class Effort:
+    """Seconds of proof that one operator may take; `limited` is set where more would give a smaller bound."""
+
+    seconds: float
+    limited: bool = False
 
 
-def _ascend(taps: np.ndarray, positions: np.ndarray, w: np.ndarray, extents: tuple[int, ...]) -> float:
-    value, u, v = _top(taps, positions, w)
-    step = 2 * np.pi / GRID
-    offsets = [np.linspace(-1, 1, NEIGHBOURS) if extent > 1 else np.zeros(1) for extent in extents]
-    around = np.array(list(itertools.product(*offsets)))
-    for _ in range(ROUNDS):
-        scalars = np.einsum("m,tmn,n->t", u.conj(), taps, v)
-        near = w + step * around
-        heights = np.abs(np.exp(-1j * near @ positions.T) @ scalars)
-        w = near[int(np.argmax(heights))]
-        risen, u, v = _top(taps, positions, w)
-        value, step = max(value, risen), step / 2
-    return value
+def symbol_norm(op: LinearOperator, by: Arithmetic, effort: Effort | None = None) -> float:
+    """A number that the kernel proves to bound the l2 norm of a convolution; infinite where that is too much work."""
+    found = symbol_proof(op, by, effort)
+    return math.inf if found is None else found[0]
 
 
-def _top(taps: np.ndarray, positions: np.ndarray, w: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """The largest singular value of the symbol at w, and its vectors."""
-    symbol = np.tensordot(np.exp(-1j * positions @ w), taps, axes=1)
-    values, vectors = np.linalg.eigh(symbol @ symbol.conj().T)
-    u = vectors[:, -1]
-    value = math.sqrt(max(0.0, float(values[-1])))
-    return value, u, symbol.conj().T @ u / max(value, 1e-300)
+def symbol_proof(op: LinearOperator, by: Arithmetic, effort: Effort | None = None) -> Found | None:
+    """The smallest bound that the symbol proves within the effort, and the proof; None where there is none.
+
+    Maps of this size, if their circle has few frequencies: that is the tightest. Else maps of any size.
+    """
+    op = op.block
+    conv = as_lattice(op)
+    if conv is None:
+        return None
+    kernel = symbol_kernel(conv)
+    if len(kernel.extents) > MAX_AXES or not (np.all(np.isfinite(kernel.taps)) and math.isfinite(conv.deviation)):
+        return None
+    rule, gap = _plan(kernel, effort or Effort(FULL_EFFORT))
+    if rule is None:
+        return None
+    key = ("symbol", op.digest, rule, gap)  # chains with other cuts ask again
+    if key not in by.found:
+        # very many small products: threads that wait for each other make them slower
+        with one_thread():
+            largest = circle_maximum(kernel, by.tick) if rule is Frequencies else supremum(kernel, by.tick)
+            by.found[key] = _proven(op, conv, rule, largest, gap, by)
+    return by.found[key]
 
 
-def _positions(extents: tuple[int, ...]) -> np.ndarray:
-    """Centred positions of the taps, (T, axes)."""
-    return np.array(list(itertools.product(*(np.arange(e) - (e - 1) / 2 for e in extents))))
+def _plan(kernel: SymbolKernel, effort: Effort) -> tuple[Rule | None, float]:
+    """Which rule, and how far above the largest value."""
+    each = _seconds_a_point(kernel)
+    circle = kernel.frequencies * each if kernel.frequencies <= MAX_CELLS else math.inf
+    costs = [(gap, _cells(kernel, gap) * each) for gap in GAPS] if kernel.first_cells <= MAX_CELLS else []
+    # beyond that, a circle is not worth what it is tighter
+    circle_is_best = circle <= min(FULL_EFFORT, 8 * max((cost for _, cost in costs), default=math.inf))
+    if circle_is_best and circle <= effort.seconds:
+        return Frequencies, CIRCLE_GAP
+    plane = next((gap for gap, cost in costs if cost <= effort.seconds), None)
+    if circle_is_best or (plane != GAPS[0] and any(cost <= FULL_EFFORT for _, cost in costs)):
+        effort.limited = effort.limited or effort.seconds < FULL_EFFORT
+    return (None, 0.0) if plane is None else (Symbol, plane)
+
+
+def _proven(
+    op: LinearOperator,
+    conv: Lattice,
+    rule: Rule,
+    found: float,
+    gap: float,
+    by: Arithmetic,
+) -> Found | None:
+    """The first sigma above what was found that the kernel proves."""
+    for factor in _gaps(gap):
+        sigma = float(up(found * (1 + factor) + conv.deviation)) + 1e-300
+        if proves_l2(op, rule(sigma), by):
+            return sigma * MARGIN, rule(sigma * MARGIN)
+    return None
+
+
+def _gaps(gap: float) -> Iterator[float]:
+    """The gap, then larger ones: the search may have missed the largest value by a little."""
+    yield gap
+    while gap < 0.05:
+        gap = max(8 * gap, 1e-5)
+        yield gap
+
+
+def _seconds_a_point(kernel: SymbolKernel) -> float:
+    """About how long the proof at one frequency of all groups takes."""
+    groups, taps, m, n = kernel.taps.shape
+    if m == 1:
+        return groups * taps * n * 1e-8
+    return groups * (1e-4 + 2e-8 * m * n + 2e-10 * m * m * n)
+
+
+def _cells(kernel: SymbolKernel, gap: float) -> float:
+    """About how many cells a proof looks at, as seen for normal weights of 3 x 3: 1,500 at 1e-4."""
+    return max(1.0, kernel.first_cells / 32) * 1500 * math.sqrt(1e-4 / gap) if kernel.extents else 1.0

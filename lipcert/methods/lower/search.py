@@ -29,7 +29,10 @@ WORK = 2**30
 """Multiplications that one step of the search may take."""
 
 SECONDS = 4.0
-"""The search takes at most this long, less where the budget is shorter."""
+"""The ascent takes at most this long, and the polish half of that ..."""
+
+SHARE = 0.1
+"""... and no more than this part of what is left."""
 
 
 def find_witness(problem: Problem, progress: Progress, device: str = "auto", seed: int = 0) -> list[Witness]:
@@ -39,7 +42,7 @@ def find_witness(problem: Problem, progress: Progress, device: str = "auto", see
     points = points[:: max(1, len(points) // _affordable(problem))]
     points = np.concatenate([points, _ascend(problem, points, random, progress, device)])
     points = np.array([x for x in points if problem.query.region.contains(x)])
-    return _polish(problem, points, random, _at_most(progress, SECONDS / 2))
+    return _polish(problem, points, random, _at_most(progress, min(SECONDS, SHARE * progress.remaining()) / 2))
 
 
 def _affordable(problem: Problem) -> int:
@@ -81,7 +84,7 @@ def _ascend(
     variables = [torch.zeros_like(x).requires_grad_(), d.requires_grad_()]
     optimiser = torch.optim.Adam(variables, lr=0.1)
     steps = np.geomspace(0.3, 1e-3, STEPS)
-    stop = _at_most(progress, SECONDS)
+    stop = _at_most(progress, min(SECONDS, SHARE * progress.remaining()))
     for h in steps:
         if stop.remaining() < 0:
             break

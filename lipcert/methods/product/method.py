@@ -9,13 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.boxes import propagate
-from lipcert.certificate.chains import Setting, absolute_bound, prepare
+from lipcert.certificate.chains import Setting, absolute_bound, prepare, step_terms
 from lipcert.certificate.claim import AbsoluteChain, Claim, SpectralChain
 from lipcert.methods.base import OutOfTime, Progress
+from lipcert.methods.gram import FULL_EFFORT, Effort
+from lipcert.methods.product.proofs import Found, prove_norm
 from lipcert.methods.product.spectral import spectral_chain
-from lipcert.problem import Everywhere, Problem
+from lipcert.operators import LinearOperator
+from lipcert.problem import Everywhere, Norm, Problem
+
+SHORT_EFFORT = 2.0
+"""Seconds of proof for one operator before all others have had as much."""
+
+MULTIPLICATIONS_A_SECOND = 4e9
 
 SLACK = 1 + 2.0**-33
 """Room in claimed values for a checker whose sums run in another order (other BLAS, other machine)."""
@@ -33,40 +40,70 @@ class ProductMethod:
         return None
 
     def claims(self, problem: Problem, progress: Progress) -> Iterator[Claim]:
-        by = Arithmetic()
+        by = progress.arithmetic
+        by.tick = deadline(progress)
         boxes = propagate(problem, by)
         cheap = prepare(problem, boxes, False, by)
         yield _claim(absolute_bound(cheap), AbsoluteChain(False))  # whatever the budget: it takes milliseconds
-        for thorough in (False, True):
-            yield _spectral_claim(cheap, progress, False, thorough)
-        split = prepare(problem, boxes, True, by, _deadline(progress))
-        yield _claim(absolute_bound(split), AbsoluteChain(True))
-        yield _spectral_claim(split, progress, True, thorough=True)
-        if isinstance(problem.query.region, Everywhere):
-            return
-        # mean slopes of the region can do worse than those of all slopes: then what holds everywhere holds here
-        whole = prepare(problem, propagate(problem.everywhere(), by), True, by, _deadline(progress))
-        yield replace(_claim(absolute_bound(whole), AbsoluteChain(True)), anywhere=True)
-        yield replace(_spectral_claim(whole, progress, True, thorough=True), anywhere=True)
+        yield _spectral_claim(cheap, progress, False, Effort(0.0))
+        short = Effort(SHORT_EFFORT)
+        yield _spectral_claim(cheap, progress, False, short)
+        split = prepare(problem, boxes, True, by, deadline(progress))
+        if not _takes_long(split, progress):
+            yield _claim(absolute_bound(split), AbsoluteChain(True))
+            yield _spectral_claim(split, progress, True, short)
+        if not isinstance(problem.query.region, Everywhere):
+            # mean slopes of the region can do worse than those of all slopes: then what holds everywhere holds here
+            whole = prepare(problem, propagate(problem.everywhere(), by), True, by, deadline(progress))
+            if not _takes_long(whole, progress):
+                yield replace(_claim(absolute_bound(whole), AbsoluteChain(True)), anywhere=True)
+                yield replace(_spectral_claim(whole, progress, True, short), anywhere=True)
+        if short.limited:
+            yield _spectral_claim(cheap, progress, False, Effort(FULL_EFFORT))
+            if not _takes_long(split, progress):
+                yield _spectral_claim(split, progress, True, Effort(FULL_EFFORT))
+
+
+def _takes_long(setting: Setting, progress: Progress) -> bool:
+    """Whether an entrywise chain takes most of what is left: centered ones of deep networks have very many terms."""
+    nodes = (*setting.increments.nonlinear, setting.y)
+    work = sum(op.work for node in nodes for op in step_terms(setting, node, ()).values())
+    return work / MULTIPLICATIONS_A_SECOND > progress.remaining() / 3
 
 
 def _claim(value: float, evidence: AbsoluteChain | SpectralChain) -> Claim:
     return Claim(value * SLACK + SPARE, evidence)
 
 
-def _spectral_claim(setting: Setting, progress: Progress, center: bool, thorough: bool) -> Claim:
-    setting.by.tick = _deadline(progress)
-    value, chain = spectral_chain(replace(setting, tick=setting.by.tick), center, thorough)
+def _spectral_claim(setting: Setting, progress: Progress, center: bool, effort: Effort) -> Claim:
+    """A chain; when two thirds of the time are over, what is left is bounded by the quick rules."""
+    by = setting.by
+    last, patience = deadline(progress), deadline(progress, 0.5)
+    stack = effort.seconds > 0
+
+    def prove(op: LinearOperator, p: Norm, q: Norm) -> Found:
+        nonlocal effort
+        if effort.seconds:
+            by.tick = patience
+            try:
+                patience()
+                return prove_norm(op, p, q, effort, by)
+            except OutOfTime:
+                effort = Effort(0.0)
+        by.tick = last
+        return prove_norm(op, p, q, Effort(0.0), by)
+
+    value, chain = spectral_chain(replace(setting, tick=last), center, prove, stack)
     return _claim(value, chain)
 
 
-def _deadline(progress: Progress) -> Callable[[], None]:
-    """A tick for one claim that leaves time to verify it: about a third of what finding it took."""
+def deadline(progress: Progress, spare: float = 1 / 3) -> Callable[[], None]:
+    """A tick for one claim that leaves time to verify it: `spare` of what finding it took."""
     began = progress.remaining()
 
     def tick() -> None:
         left = progress.remaining()
-        if left < (began - left) / 3:
+        if left < (began - left) * spare:
             raise OutOfTime
 
     return tick

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -11,22 +11,26 @@ from lipcert.certificate.chains import Setting, group_operator, step_terms
 from lipcert.certificate.claim import Group, SpectralChain, Step
 from lipcert.certificate.norms import is_affordable
 from lipcert.graph import Affine, Graph
-from lipcert.methods.product.proofs import Found, prove_norm
+from lipcert.methods.product.proofs import Found
 from lipcert.operators import LinearOperator, Row
+from lipcert.problem import Norm
+
+Prove = Callable[[LinearOperator, Norm, Norm], Found]
+"""A bound on the norm of an operator, and the proof of it."""
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def spectral_chain(setting: Setting, center: bool, thorough: bool) -> tuple[float, SpectralChain]:
+def spectral_chain(setting: Setting, center: bool, prove: Prove, stack: bool) -> tuple[float, SpectralChain]:
     """The best chain found and its bound; `setting.tick` may end the work.
 
-    Quick chains bound operators by their entries and factors; thorough ones write out what is affordable.
+    `stack`: whether the terms of a step are also tried as one operator.
     """
     graph, y = setting.graph, setting.y
     cut = junctions(graph, y, forks=not center)
     gains: dict[int, float] = {}
     steps: dict[int, Step] = {}
     for node in sorted({*setting.increments.nonlinear, *cut, y}):
-        options = _options(setting, node, cut, gains, center, thorough)
+        options = _options(setting, node, cut, gains, prove, stack and not center)
         gains[node], steps[node] = min(options, key=lambda found: found[0])
     return gains[y], SpectralChain(center, _needed(y, steps))
 
@@ -45,7 +49,7 @@ def junctions(graph: Graph, y: int, forks: bool) -> list[int]:
 
 
 def _options(
-    setting: Setting, node: int, cut: list[int], gains: dict[int, float], center: bool, thorough: bool
+    setting: Setting, node: int, cut: list[int], gains: dict[int, float], prove: Prove, stack: bool
 ) -> Iterator[tuple[float, Step]]:
     """The node bounded with its stretch cut at the nearest junctions, or expanded; terms apart, or stacked.
 
@@ -57,11 +61,11 @@ def _options(
         if tuple(terms) in seen:
             continue
         seen.add(tuple(terms))
-        yield _bound(setting, node, chosen, [(s,) for s in terms], terms, gains, thorough)
+        yield _bound(setting, node, chosen, [(s,) for s in terms], terms, gains, prove)
         stacked = _stackable(setting, terms)
-        if thorough and not center and len(stacked) > 1 and is_affordable(Row([terms[s] for s in stacked])):
+        if stack and len(stacked) > 1 and is_affordable(Row([terms[s] for s in stacked])):
             rest = [(s,) for s in terms if s not in stacked]
-            yield _bound(setting, node, chosen, [stacked, *rest], terms, gains, thorough)
+            yield _bound(setting, node, chosen, [stacked, *rest], terms, gains, prove)
 
 
 def _stackable(setting: Setting, terms: dict[int, LinearOperator]) -> tuple[int, ...]:
@@ -76,22 +80,22 @@ def _bound(
     partition: list[tuple[int, ...]],
     terms: dict[int, LinearOperator],
     gains: dict[int, float],
-    thorough: bool,
+    prove: Prove,
 ) -> tuple[float, Step]:
     total, groups = 0.0, []
     for sources in partition:
         setting.tick()
-        bound, proof = _group_norm(setting, node, {s: terms[s] for s in sources}, thorough)
+        bound, proof = _group_norm(setting, node, {s: terms[s] for s in sources}, prove)
         size = math.hypot(*(1.0 if s == setting.x else gains[s] for s in sources))
         total += bound * size
         groups.append(Group(sources, proof))
     return total, Step(node, cut, tuple(groups))
 
 
-def _group_norm(setting: Setting, node: int, chosen: dict[int, LinearOperator], thorough: bool) -> Found:
+def _group_norm(setting: Setting, node: int, chosen: dict[int, LinearOperator], prove: Prove) -> Found:
     into = setting.norm_in if setting.x in chosen else 2.0
     out = setting.norm_out if node == setting.y else 2.0
-    return prove_norm(group_operator(setting, node, chosen), into, out, thorough, setting.by)
+    return prove(group_operator(setting, node, chosen), into, out)
 
 
 def _needed(y: int, steps: dict[int, Step]) -> tuple[Step, ...]:
