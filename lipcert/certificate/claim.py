@@ -117,7 +117,27 @@ class SpectralChain:
     steps: tuple[Step, ...]
 
 
-Evidence = AbsoluteChain | SpectralChain
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """Scales of inputs, of all neurons (node after node) and of outputs (0: left out): certificate.scaled."""
+
+    inputs: np.ndarray
+    hidden: np.ndarray
+    outputs: np.ndarray
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """LipSDP: the scaled increments of the whole network have a spectral norm of at most 1. `center` as above.
+
+    One scaling for all outputs; for outputs in l-infinity, several may share them.
+    """
+
+    center: bool
+    scalings: tuple[Scaling, ...]
+
+
+Evidence = AbsoluteChain | SpectralChain | Scaled
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from lipcert.arithmetic.rounding import flushes_to_zero
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.boxes import propagate
 from lipcert.certificate.chains import absolute_bound, prepare, spectral_bound
-from lipcert.certificate.claim import AbsoluteChain, Claim, Witness
+from lipcert.certificate.claim import AbsoluteChain, Claim, SpectralChain, Witness
+from lipcert.certificate.scaled import scaled_bound
 from lipcert.certificate.witness import attained
 from lipcert.errors import NotProvedError
 from lipcert.problem import Problem
@@ -28,8 +29,10 @@ def verify(problem: Problem, claim: Claim, by: Arithmetic | None = None) -> floa
     setting = prepare(problem, boxes, claim.evidence.center, by)
     if isinstance(claim.evidence, AbsoluteChain):
         proven = absolute_bound(setting)
-    else:
+    elif isinstance(claim.evidence, SpectralChain):
         proven = spectral_bound(setting, claim.evidence)
+    else:
+        proven = scaled_bound(setting, claim.evidence)
     if not 0 <= proven <= claim.value:
         raise NotProvedError(
             f"the evidence proves {proven:.17g}, which is above the claimed {claim.value:.17g} "

@@ -1,0 +1,208 @@
+"""A primal-dual interior-point method for the program: every iterate is feasible, so each one is a certificate.
+
+Helmberg-Kojima-Monteiro directions with Mehrotra's predictor and corrector. The data matrices E E' - Q Q' have low
+rank: the Schur complement is a sum of entrywise products of Z and S = P^-1 seen from both sides, a few dense products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import LinAlgError, cho_solve, cholesky, eigh, solve_triangular
+
+from lipcert.methods.lipsdp.program import Program
+
+MAX_ITERATIONS = 60
+ROOM = (1.5, 2.0, 3.0, 5.0)
+"""By how much the start dominates each Schur complement."""
+
+CLOSE = 1e-8
+"""The relative duality gap at which the method ends."""
+
+
+@dataclass(frozen=True, eq=False)
+class Iterate:
+    """Feasible multipliers of inputs and groups; `objective` bounds |dy|^2, `dual` is below the optimum if positive."""
+
+    inputs: np.ndarray
+    multipliers: np.ndarray
+    objective: float
+    gap: float
+
+
+def closed_form_start(program: Program, room: float) -> tuple[np.ndarray, np.ndarray]:
+    """Feasible multipliers, from the outputs back, node after node: each Schur complement is dominated in turn."""
+    form = program.out.T @ program.out
+    multipliers = np.zeros(program.groups)
+    for level in reversed(program.levels):
+        neurons = slice(level.start - program.inputs, level.stop - program.inputs)
+        groups = np.unique(program.neuron_group[neurons])
+        block = form[level, level]
+        top = float(np.linalg.eigvalsh(block)[-1]) if block.size else 0.0
+        weight = room * max(top, 1e-12 * max(1e-300, float(np.abs(form).max(initial=0.0))))
+        multipliers[groups] = weight
+        rest = slice(0, level.start)
+        inner = weight * np.eye(len(block)) - block
+        beside = form[level, rest]
+        form[rest, rest] += beside.T @ np.linalg.solve(inner, beside)
+        rows = program.rows[np.isin(program.row_group, groups)][:, rest]
+        form[rest, rest] += weight * (rows.T @ rows)
+    n = program.inputs
+    top = float(np.linalg.eigvalsh(form[:n, :n])[-1]) if n else 0.0
+    return np.full(n if program.each_input else 1, max(1.5, room) * top), multipliers
+
+
+def _start(program: Program) -> _Scaled | None:
+    """The best of a few: with little room multipliers explode from layer to layer, and margins vanish in rounding."""
+    best: _Scaled | None = None
+    for room in ROOM:
+        inputs, multipliers = closed_form_start(program, room)
+        if not (np.all(inputs > 0) and np.all(multipliers > 0) and np.all(np.isfinite(multipliers))):
+            continue
+        scaled = _Scaled(program, inputs, multipliers)
+        better = best is None or scaled.objective < best.objective
+        if better and _factor(scaled.matrix(np.ones(scaled.variables))) is not None:
+            best = scaled
+    return best
+
+
+def solve(program: Program, tick: Callable[[], None] = lambda: None, close: float = CLOSE) -> Iterator[Iterate]:
+    """Iterates from the closed-form start on, each feasible and nearer to the optimum."""
+    scaled = _start(program)
+    if scaled is None:
+        return
+    y = np.ones(scaled.variables)
+    yield scaled.iterate(y, np.inf)
+    p = scaled.matrix(y)
+    factor = _factor(p)
+    assert factor is not None
+    s = cho_solve((factor, True), np.eye(len(p)))
+    z = s / float(scaled.b @ scaled.adjoint(s)) * float(scaled.b @ scaled.b)
+    z_factor = _factor(z)
+    for _ in range(MAX_ITERATIONS):
+        tick()
+        if factor is None or z_factor is None:
+            return
+        mu = float(np.sum(p * z)) / len(p)
+        newton = _Newton(scaled, z, s)
+        if newton.solver is None:
+            return
+        _, dp, dz = newton.direction(0.0, None)
+        a_p, a_z = min(1.0, _to_boundary(factor, dp)), min(1.0, _to_boundary(z_factor, dz))
+        affine = float(np.sum((p + a_p * dp) * (z + a_z * dz))) / len(p)
+        sigma = min(1.0, (max(affine, 0.0) / mu) ** max(1.0, 3 * min(a_p, a_z) ** 2))
+        second = dz @ dp @ s
+        dy, dp, dz = newton.direction(sigma * mu, (second + second.T) / 2)
+        share = 0.9 + 0.09 * min(a_p, a_z)
+        y = y + min(1.0, share * _to_boundary(factor, dp)) * dy
+        z = z + min(1.0, share * _to_boundary(z_factor, dz)) * dz
+        p = scaled.matrix(y)
+        factor, z_factor = _factor(p), _factor(z)
+        if factor is None:
+            return
+        s = cho_solve((factor, True), np.eye(len(p)))
+        objective = float(scaled.b @ y)
+        gap = float(np.sum(p * z)) / objective
+        yield scaled.iterate(y, gap)
+        infeasible = abs(float((scaled.b - scaled.adjoint(z)) @ y)) / objective
+        if gap < close and infeasible < close:
+            return
+
+
+class _Newton:
+    """The Schur complement at one iterate, factorised."""
+
+    def __init__(self, scaled: _Scaled, z: np.ndarray, s: np.ndarray) -> None:
+        self.scaled, self.z, self.s = scaled, z, s
+        schur = scaled.schur(z, s)
+        self.scale = 1 / np.sqrt(np.maximum(np.diag(schur), 1e-300))
+        schur *= np.outer(self.scale, self.scale)
+        schur[np.diag_indices(len(schur))] += 1e-14
+        self.solver = _factor(schur)
+
+    def direction(self, target: float, second: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Steps of y, P and Z towards P Z = target I; `second` corrects for the product of the steps."""
+        scaled, s, z = self.scaled, self.s, self.z
+        right = target * scaled.adjoint(s) - scaled.b
+        if second is not None:
+            right = right - scaled.adjoint(second)
+        dy = self.scale * cho_solve((self.solver, True), self.scale * right)
+        dp = scaled.linear(dy)
+        zps = z @ dp @ s
+        dz = target * s - z - (zps + zps.T) / 2
+        return dy, dp, dz if second is None else dz - second
+
+
+def _factor(matrix: np.ndarray) -> np.ndarray | None:
+    try:
+        return np.asarray(cholesky(matrix, lower=True, check_finite=True))
+    except (LinAlgError, ValueError):
+        return None
+
+
+class _Scaled:
+    """The program in coordinates in which the start is y = 1: multipliers of deep networks differ by many orders."""
+
+    def __init__(self, program: Program, inputs: np.ndarray, multipliers: np.ndarray) -> None:
+        self.program, self.inputs, self.multipliers = program, inputs, multipliers
+        coordinate = np.concatenate([np.broadcast_to(inputs, program.inputs), multipliers[program.neuron_group]])
+        self.shrink = 1 / np.sqrt(coordinate)
+        self.rows = program.rows * np.sqrt(multipliers[program.row_group])[:, None] * self.shrink
+        self.out = program.out * self.shrink
+        self.first = len(inputs)
+        self.input_group = np.arange(program.inputs) if program.each_input else np.zeros(program.inputs, dtype=int)
+        self.coordinate_group = np.concatenate([self.input_group, self.first + program.neuron_group])
+        self.row_group = self.first + program.row_group
+        self.variables = self.first + program.groups
+        self.b = np.concatenate([inputs, np.zeros(program.groups)])
+        self.b /= self.b.sum()
+        self.objective = float(inputs.sum())
+
+    def iterate(self, y: np.ndarray, gap: float) -> Iterate:
+        inputs = self.inputs * y[: self.first]
+        return Iterate(inputs, self.multipliers * y[self.first :], float(inputs.sum()), gap)
+
+    def linear(self, y: np.ndarray) -> np.ndarray:
+        """sum_j y_j F_j."""
+        result = -(self.rows.T @ (self.rows * y[self.row_group][:, None]))
+        result[np.diag_indices(len(result))] += y[self.coordinate_group]
+        return (result + result.T) / 2
+
+    def matrix(self, y: np.ndarray) -> np.ndarray:
+        return self.linear(y) - self.out.T @ self.out
+
+    def adjoint(self, x: np.ndarray) -> np.ndarray:
+        """tr(F_j X) for each j."""
+        found = np.bincount(self.coordinate_group, np.diag(x), self.variables)
+        seen = np.einsum("ij,ij->i", self.rows @ x, self.rows)
+        return found - np.bincount(self.row_group, seen, self.variables)
+
+    def schur(self, z: np.ndarray, s: np.ndarray) -> np.ndarray:
+        """tr(F_j Z F_k S): four entrywise products, summed over the members of groups."""
+        zq, sq = z @ self.rows.T, s @ self.rows.T
+        cross = zq * sq
+        unit, row = self.coordinate_group, self.row_group
+        total = _summed(z * s, unit, unit, self.variables)
+        mixed = _summed(cross, unit, row, self.variables)
+        total -= mixed + mixed.T
+        total += _summed((self.rows @ zq) * (self.rows @ sq), row, row, self.variables)
+        return (total + total.T) / 2
+
+
+def _summed(matrix: np.ndarray, rows: np.ndarray, columns: np.ndarray, size: int) -> np.ndarray:
+    """Entries summed by the groups of their row and column."""
+    from scipy.sparse import csr_matrix
+
+    left = csr_matrix((np.ones(len(rows)), (rows, np.arange(len(rows)))), shape=(size, len(rows)))
+    right = csr_matrix((np.ones(len(columns)), (np.arange(len(columns)), columns)), shape=(len(columns), size))
+    return np.asarray((left @ matrix) @ right)
+
+
+def _to_boundary(factor: np.ndarray, step: np.ndarray) -> float:
+    """The largest a with L L' + a step positive semidefinite."""
+    half = solve_triangular(factor, step, lower=True)
+    scaled = solve_triangular(factor, half.T, lower=True)
+    least = float(eigh(scaled, eigvals_only=True, subset_by_index=[0, 0], overwrite_a=True)[0])
+    return np.inf if least >= 0 else -1 / least
