@@ -245,7 +245,7 @@ def _own(layer: Layer, weight: torch.Tensor) -> Iterator[Method]:
     from lipcert.certificate.arithmetic import Arithmetic
     from lipcert.certificate.claim import Symbol
     from lipcert.certificate.norms import norm_bound
-    from lipcert.methods.gram.symbol import Found, symbol_proof
+    from lipcert.methods.symbol.proof import Found, symbol_proof
 
     op = layer.operator()
     found: Found | None = None

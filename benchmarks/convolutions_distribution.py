@@ -23,11 +23,11 @@ from lipcert.certificate.claim import Frequencies, NormProof
 from lipcert.certificate.lattice import as_lattice
 from lipcert.certificate.norms import norm_bound
 from lipcert.certificate.symbol import proves_symbol, symbol_kernel
-from lipcert.methods.gram import FULL_EFFORT, Effort, symbol_proof
-from lipcert.methods.gram.search import supremum
-from lipcert.methods.gram.symbol import GAPS
 from lipcert.methods.product import proofs
 from lipcert.methods.product.proofs import prove_norm
+from lipcert.methods.symbol import FULL_EFFORT, Effort, symbol_proof
+from lipcert.methods.symbol.proof import GAPS
+from lipcert.methods.symbol.search import supremum
 from lipcert.operators import Convolution, Identity, LinearOperator, Product, Sum, enclosed
 from tests.helpers.lattices import Maps, convolution, lattice_supremum, random_circular, random_turned, wrap
 from tests.helpers.symbols import per_channel

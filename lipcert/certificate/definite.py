@@ -103,10 +103,11 @@ def hermitian_forms_prove(re: np.ndarray, im: np.ndarray, error: np.ndarray, sig
     F F' = A + i B is positive as the real [[A, -B], [B, A]] is; `error` (2m,) bounds the row sums of what that lacks.
     """
     count, m, _ = re.shape
-    turned = np.swapaxes(re, 1, 2), np.swapaxes(im, 1, 2)
+    both = np.concatenate([re, im], axis=2)
+    cross = im @ np.swapaxes(re, 1, 2)
     form = np.zeros((count, 2 * m, 2 * m))  # the upper right block is not read
-    form[:, :m, :m] = -(re @ turned[0] + im @ turned[1])
-    form[:, m:, :m] = re @ turned[1] - im @ turned[0]
+    form[:, :m, :m] = -(both @ np.swapaxes(both, 1, 2))
+    form[:, m:, :m] = np.swapaxes(cross, 1, 2) - cross
     places = np.arange(m)
     diagonal = down(sigma * sigma) + form[:, places, places]
     form[:, places, places] = diagonal

@@ -19,9 +19,9 @@ from lipcert.certificate.norms import entrywise_bound, is_affordable, norm_bound
 from lipcert.certificate.symbol import symbol_kernel
 from lipcert.graph import Affine, Graph
 from lipcert.methods import OutOfTime, Progress
-from lipcert.methods.gram import Effort
-from lipcert.methods.gram.search import singular_range
 from lipcert.methods.product.proofs import prove_norm
+from lipcert.methods.symbol import Effort
+from lipcert.methods.symbol.search import singular_range
 from lipcert.operators import Identity, LinearOperator, Selection, Shape
 
 EFFORT = 20.0

@@ -11,16 +11,17 @@ from lipcert.certificate import Claim, verify, verify_witness
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.errors import NotProvedError, UnsupportedModelError, UsageError
 from lipcert.methods import Method, OutOfTime, Progress
-from lipcert.methods.gram.method import GramMethod
+from lipcert.methods.gram import GramMethod
+from lipcert.methods.lipsdp import LipSdpMethod
 from lipcert.methods.product import ProductMethod
 from lipcert.planning.obstacles import find_obstacle, hint
 from lipcert.planning.outcome import Attempt, Outcome
 from lipcert.problem import Problem
 
-METHODS: dict[str, Callable[[], Method]] = {"product": ProductMethod, "gram": GramMethod}
+METHODS: dict[str, Callable[[], Method]] = {"product": ProductMethod, "lipsdp": LipSdpMethod, "gram": GramMethod}
 """Every backend by name."""
 
-AUTO = ("product",)
+AUTO = ("product", "lipsdp")
 """What `auto` tries, cheapest first. Gram iteration is never below the proofs of the symbol that `product` has."""
 
 DEFAULT_TIMEOUT = 60.0

@@ -56,7 +56,7 @@ def test_it_bounds_the_dense_norm_closely(shape: tuple[int, ...], stride: int, g
 
 def test_the_kernel_of_the_certificate_agrees() -> None:
     from lipcert.certificate.arithmetic import Arithmetic
-    from lipcert.methods.gram import symbol_norm
+    from lipcert.methods.symbol import symbol_norm
 
     weight = torch.randn(6, 5, 3, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     conv = Convolution(weight.numpy(), (5, 300, 300), strides=(1, 1), pads=((1, 1), (1, 1)), dilations=(1, 1))

@@ -26,7 +26,7 @@ ROUNDING = 1e-9
 CONVERGED = 1e-5
 """How far the power iteration of small operators may be from the norm."""
 
-conv_node = helper.make_node
+make = helper.make_node
 
 
 @cache
@@ -122,7 +122,8 @@ def test_no_time_at_all_still_gives_sound_norms(name: str) -> None:
     assert_sound(quick, sample(name))
     for layer, slow in zip(quick, norms_of(name), strict=True):
         assert slow.l2 <= layer.l2 * (1 + ROUNDING)
-        assert (layer.l1, layer.linf, layer.attained) == (slow.l1, slow.linf, slow.attained)
+        assert (layer.l1, layer.linf) == (slow.l1, slow.linf)
+        assert layer.attained == pytest.approx(slow.attained, rel=ROUNDING)
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -135,7 +136,7 @@ def test_what_is_attained_is_close_to_the_norm_of_a_small_matrix(shape: tuple[in
     values = np.linspace(0.5, 0.9, min(shape))
     values[-2:] = (0.999, 1.0)[-min(shape) :]
     weights = (u * values @ v.T).astype(np.float32)
-    proto = model([conv_node("MatMul", ["x", "w"], ["y"])], {"x": [1, shape[0]]}, ["y"], {"w": weights})
+    proto = model([make("MatMul", ["x", "w"], ["y"])], {"x": [1, shape[0]]}, ["y"], {"w": weights})
     (layer,) = lipcert.layer_norms(proto)
     true = float(np.linalg.norm(weights.astype(float), 2))
     assert true * (1 - CONVERGED) <= layer.attained <= true * (1 + 1e-13)
@@ -158,7 +159,7 @@ CONVOLUTIONS = {
 def test_convolutions_have_the_norms_of_their_matrices(op: str, options: dict[str, object]) -> None:
     groups = int(options.get("group", 1))  # type: ignore[call-overload]
     weights = np.random.default_rng(5).standard_normal((4, 4 // groups, 3, 3)).astype(np.float32)
-    proto = model([conv_node(op, ["x", "w"], ["y"], **options)], {"x": [1, 4, 7, 6]}, ["y"], {"w": weights})
+    proto = model([make(op, ["x", "w"], ["y"], **options)], {"x": [1, 4, 7, 6]}, ["y"], {"w": weights})
     network = lipcert.load(proto)
     for timeout in (0.0, None):
         layers = lipcert.layer_norms(network, timeout=timeout)
@@ -172,7 +173,7 @@ def test_convolutions_have_the_norms_of_their_matrices(op: str, options: dict[st
 def test_a_convolution_of_large_maps_is_bounded_by_its_symbol_and_says_so() -> None:
     """Its dense form has 25 million entries. A positive kernel: on large maps the norm is close to the sum of taps."""
     weights = np.random.default_rng(6).random((8, 3, 3, 3)).astype(np.float32)
-    proto = model([conv_node("Conv", ["x", "w"], ["y"], pads=[1] * 4)], {"x": [1, 3, 32, 32]}, ["y"], {"w": weights})
+    proto = model([make("Conv", ["x", "w"], ["y"], pads=[1] * 4)], {"x": [1, 3, 32, 32]}, ["y"], {"w": weights})
     (layer,) = lipcert.layer_norms(proto)
     supremum = float(np.linalg.norm(weights.astype(float).sum(axis=(2, 3)), 2))
     assert 0.98 * supremum <= layer.attained <= layer.l2 <= supremum * (1 + 1e-6)
@@ -185,7 +186,7 @@ def test_a_convolution_of_large_maps_is_bounded_by_its_symbol_and_says_so() -> N
 @pytest.mark.parametrize("scale", [0.0, 1e-200, 1e-30, 1e30])
 def test_weights_of_any_size_have_sound_norms(scale: float) -> None:
     weights = np.random.default_rng(7).standard_normal((4, 3)) * scale
-    nodes = [conv_node("MatMul", ["x", "w"], ["y"])]
+    nodes = [make("MatMul", ["x", "w"], ["y"])]
     network = lipcert.load(model(nodes, {"x": [1, 4]}, ["y"], {"w": weights}, element=11))
     (layer,) = lipcert.layer_norms(network)
     true = float(np.linalg.norm(weights / scale, 2)) * scale if scale else 0.0

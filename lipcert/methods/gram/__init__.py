@@ -1,5 +1,5 @@
-"""Norms of convolutions from their symbols: found in floats, proven by the kernel."""
+"""Gram iteration, proven: the named method."""
 
-from lipcert.methods.gram.symbol import FULL_EFFORT, Effort, symbol_norm, symbol_proof
+from lipcert.methods.gram.method import GramMethod
 
-__all__ = ["FULL_EFFORT", "Effort", "symbol_norm", "symbol_proof"]
+__all__ = ["GramMethod"]

@@ -13,9 +13,9 @@ from lipcert.certificate.boxes import propagate
 from lipcert.certificate.chains import Setting, absolute_bound, prepare, step_terms
 from lipcert.certificate.claim import AbsoluteChain, Claim, SpectralChain
 from lipcert.methods.base import OutOfTime, Progress
-from lipcert.methods.gram import FULL_EFFORT, Effort
 from lipcert.methods.product.proofs import Found, prove_norm
 from lipcert.methods.product.spectral import spectral_chain
+from lipcert.methods.symbol import FULL_EFFORT, Effort
 from lipcert.operators import LinearOperator
 from lipcert.problem import Everywhere, Norm, Problem
 

@@ -20,7 +20,7 @@ from lipcert.certificate.norms import (
     tap_matrices,
     unfolded,
 )
-from lipcert.methods.gram import Effort, symbol_proof
+from lipcert.methods.symbol import Effort, symbol_proof
 from lipcert.operators import Convolution, LinearOperator, Product, Row, Sum, Transposed
 from lipcert.problem import Norm
 

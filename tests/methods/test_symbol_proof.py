@@ -13,10 +13,10 @@ from lipcert.certificate.claim import Frequencies, Symbol
 from lipcert.certificate.lattice import Lattice, as_lattice
 from lipcert.certificate.norms import norm_bound
 from lipcert.certificate.symbol import symbol_kernel
-from lipcert.methods.gram import FULL_EFFORT, Effort, symbol_norm, symbol_proof
-from lipcert.methods.gram.search import circle_maximum, supremum
-from lipcert.methods.gram.symbol import CIRCLE_GAP, GAPS
 from lipcert.methods.product.proofs import prove_norm
+from lipcert.methods.symbol import FULL_EFFORT, Effort, symbol_norm, symbol_proof
+from lipcert.methods.symbol.proof import CIRCLE_GAP, GAPS
+from lipcert.methods.symbol.search import circle_maximum, supremum
 from lipcert.operators import Product, enclosed
 from tests.helpers.lattices import circle_norm
 from tests.helpers.symbols import dressed, layer, per_channel, plain, sampled_supremum, scaled_kernel

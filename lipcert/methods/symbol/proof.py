@@ -15,7 +15,7 @@ from lipcert.certificate.claim import Frequencies, Symbol
 from lipcert.certificate.lattice import Lattice, as_lattice
 from lipcert.certificate.norms import proves_l2
 from lipcert.certificate.symbol import MAX_AXES, MAX_CELLS, SymbolKernel, symbol_kernel
-from lipcert.methods.gram.search import circle_maximum, supremum
+from lipcert.methods.symbol.search import circle_maximum, supremum
 from lipcert.operators import LinearOperator
 
 GAPS = (1e-4, 1e-3, 1e-2, 3e-2)
@@ -67,8 +67,7 @@ def symbol_proof(op: LinearOperator, by: Arithmetic, effort: Effort | None = Non
     if key not in by.found:
         # very many small products: threads that wait for each other make them slower
         with one_thread():
-            largest = circle_maximum(kernel, by.tick) if rule is Frequencies else supremum(kernel, by.tick)
-            by.found[key] = _proven(op, conv, rule, largest, gap, by)
+            by.found[key] = _proven(op, conv, kernel, rule, gap, by)
     return by.found[key]
 
 
@@ -90,13 +89,16 @@ def _plan(kernel: SymbolKernel, effort: Effort) -> tuple[Rule | None, float]:
 def _proven(
     op: LinearOperator,
     conv: Lattice,
+    kernel: SymbolKernel,
     rule: Rule,
-    found: float,
     gap: float,
     by: Arithmetic,
 ) -> Found | None:
-    """The first sigma above what was found that the kernel proves."""
-    for factor in _gaps(gap):
+    """The first sigma above the largest value found that the kernel proves."""
+    found = circle_maximum(kernel, by.tick) if rule is Frequencies else supremum(kernel, by.tick)
+    for attempt, factor in enumerate(_gaps(gap)):
+        if attempt == 1 and rule is Symbol:
+            found = max(found, supremum(kernel, by.tick, density=3))
         sigma = float(up(found * (1 + factor) + conv.deviation)) + 1e-300
         if proves_l2(op, rule(sigma), by):
             return sigma * MARGIN, rule(sigma * MARGIN)
@@ -105,6 +107,7 @@ def _proven(
 
 def _gaps(gap: float) -> Iterator[float]:
     """The gap, then larger ones: the search may have missed the largest value by a little."""
+    yield gap
     yield gap
     while gap < 0.05:
         gap = max(8 * gap, 1e-5)

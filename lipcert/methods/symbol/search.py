@@ -23,13 +23,13 @@ ROUNDS = 20
 NEIGHBOURS = 9
 """Points along each axis of the neighbourhood that an ascent looks at."""
 
-LANCZOS_STEPS = 24
+LANCZOS_STEPS = 14
 """Enough to tell within about a percent which frequencies matter."""
 
 CLOSE = 0.97
 """Frequencies whose estimate is at least this part of the largest are looked at closely ..."""
 
-MOST_CLOSE = 48
+MOST_CLOSE = 32
 """... but no more than so many."""
 
 EXACT_CHANNELS = 48
@@ -39,20 +39,24 @@ CHUNK = 2**22
 """Entries of the symbol that are held at a time."""
 
 
-def supremum(kernel: SymbolKernel, tick: Tick = lambda: None) -> float:
-    """A value that the symbol attains somewhere on the plane, nearly its supremum; `tick` may end the work."""
+def supremum(kernel: SymbolKernel, tick: Tick = lambda: None, density: int = 1) -> float:
+    """A value that the symbol attains somewhere on the plane, nearly its supremum; `tick` may end the work.
+
+    A higher density looks at more frequencies, and starts more ascents.
+    """
     taps, size = _scaled(kernel)
     if not size:
         return 0.0
     positions = _positions(kernel.extents)
-    grid = _half_grid(tuple(max(GRID, 4 * (e - 1)) for e in kernel.extents))
+    counts = tuple(density * max(GRID, 4 * (e - 1)) for e in kernel.extents)
+    grid = _half_grid(counts)
     heights = _all_heights(taps, positions, grid, tick)
     best = float(heights.max())
-    steps = np.array([2 * np.pi / max(GRID, 4 * (e - 1)) for e in kernel.extents])
+    steps = np.array([2 * np.pi / n for n in counts])
     for g in np.argsort(-heights.max(axis=1))[:MOST_CLOSE]:
         if heights[g].max() < 0.7 * best:
             break
-        for start in _apart(heights[g], grid, STARTS if len(taps) == 1 else 2):
+        for start in _apart(heights[g], grid, density * (STARTS if len(taps) == 1 else 2)):
             tick()
             best = max(best, _ascend(taps[g], positions, grid[start], steps))
     return best * size
