@@ -60,6 +60,10 @@ class GroupFunction(ABC):
         """
         return None
 
+    def reflections(self, groups: int) -> tuple[Enclosure, Enclosure] | None:
+        """(s, c), each (G, width), if the function is v - c max(0, s'v) of each group v; None if it is not."""
+        return None
+
     def obstacle(self, lower: np.ndarray, upper: np.ndarray) -> str:
         """Why the Jacobian is not bounded over the box (called only where it is not)."""
         return "its slope is not bounded"

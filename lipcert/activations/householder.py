@@ -53,6 +53,9 @@ class Householder(GroupFunction):
         norms = np.where(stays[:, 0, 0], 1.0, np.maximum(1.0, self._turned_norm()))
         return BlockBound(norms, sums(2), sums(1), entries)
 
+    def reflections(self, groups: int) -> tuple[Enclosure, Enclosure]:
+        return self.normals, self.shifts
+
     def tangent(self, lower: np.ndarray, upper: np.ndarray, d: Enclosure) -> Enclosure:
         low, high = self._side(lower, upper)
         grouped = d.rearrange(self.groups)

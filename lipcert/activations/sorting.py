@@ -13,7 +13,7 @@ import numpy as np
 
 from lipcert.activations.groupwise import MAX_ENTRIES, GroupFunction, flat
 from lipcert.activations.jacobian import BlockBound
-from lipcert.arithmetic.enclosure import Enclosure, hull
+from lipcert.arithmetic.enclosure import Enclosure, exact, hull
 
 
 class _Choice(GroupFunction):
@@ -61,6 +61,13 @@ class GroupSort(_Choice):
 
     def enclose(self, lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return self.value(lower), self.value(upper)
+
+    def reflections(self, groups: int) -> tuple[Enclosure, Enclosure] | None:
+        """(a, b) - (1, -1) max(0, a - b): sorting two is a reflection."""
+        if self.width != 2:
+            return None
+        both = exact(np.tile([1.0, -1.0], (groups, 1)))
+        return both, both
 
     def possible(self, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
         low, high = self.groups(lower), self.groups(upper)

@@ -6,6 +6,8 @@ and sorted or pooled groups of certain order, vanish from the nonlinear part. Ev
 is LipLT (Fazlyab, Entesari, Roy, Chellappa, NeurIPS 2023); on small regions most neurons are fixed and what remains is
 the norm of one matrix plus little.
 
+Sorted pairs and Householder reflections are v - c max(0, s'v): the ramp is split like an activation.
+
 A product w = u v has dw = v dw_u + u dw_v with u and v somewhere in their boxes: two elementwise nodes and a sum.
 """
 
@@ -17,12 +19,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from lipcert.activations.jacobian import DiagonalBound, JacobianBound
-from lipcert.arithmetic.enclosure import Enclosure
+from lipcert.arithmetic.enclosure import Enclosure, hull
 from lipcert.arithmetic.rounding import up
 from lipcert.certificate.boxes import Bounds
 from lipcert.graph import Affine, Elementwise, Graph, Groupwise, Increment, Input, Node, Product, linear_terms
 from lipcert.graph.nodes import renumbered
-from lipcert.operators import Diagonal, Identity, LinearOperator, Selection
+from lipcert.operators import Diagonal, Identity, LinearOperator, Reduction, Selection, compose
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +60,11 @@ def increment_graph(graph: Graph, x: int, y: int, boxes: list[Bounds], center: b
             same = Identity(graph.size(i))
             nodes.append(_affine((part, len(nodes) - 1), (same, same), node.origin))
         elif isinstance(node, Groupwise):
-            _groups(nodes, new[node.input], node, boxes[node.input], center)
+            pair = node.function.reflections(graph.size(i) // node.function.out_width) if center else None
+            if pair is None:
+                _groups(nodes, new[node.input], node, boxes[node.input], center)
+            else:
+                _reflections(nodes, new[node.input], pair, boxes[node.input], node.origin)
         else:
             nodes.append(renumbered(node, new))
         new[i] = len(nodes) - 1
@@ -100,6 +106,25 @@ def _centered(nodes: list[Node], source: int, low: np.ndarray, high: np.ndarray,
         place = Identity(size) if everything else Selection(_places(loose, size), loose.size)
         operators = (Diagonal(mean), place)
     nodes.append(_affine(inputs, operators, origin))
+
+
+def _reflections(nodes: list[Node], source: int, pair: tuple[Enclosure, Enclosure], box: Bounds, origin: str) -> None:
+    """Append v - c max(0, s'v) of each group: a ramp of one number a group between linear parts."""
+    normals, shifts = pair
+    groups, width = normals.shape
+    with np.errstate(invalid="ignore", over="ignore"):
+        side = (normals * hull(*box).reshape(normals.shape)).total()
+        low, high = side.lower()[:, 0], side.upper()[:, 0]  # infinite where they are not known
+    across = compose(Reduction((groups, width), (1,)), _diagonal(normals))
+    nodes.append(_affine((source,), (across,), origin))
+    _centered(nodes, len(nodes) - 1, np.where(low > 0, 1.0, 0.0), np.where(high < 0, 0.0, 1.0), origin)
+    back = compose(_diagonal(-shifts), Selection(np.repeat(np.arange(groups), width), groups))
+    nodes.append(_affine((source, len(nodes) - 1), (Identity(groups * width), back), origin))
+
+
+def _diagonal(entries: Enclosure) -> Diagonal:
+    flat = entries.reshape((entries.value.size,))
+    return Diagonal(flat.value, flat.radius)
 
 
 def _groups(nodes: list[Node], source: int, node: Groupwise, box: Bounds, center: bool) -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.option("--margin", metavar="I,J", help="Output I minus output J.")
 @click.option("--input", "inputs", multiple=True, metavar="NAME", help="Vary only this input (repeatable).")
 @click.option("--output", default="", metavar="NAME", help="Which output, where the model has several.")
-@click.option("--method", default="auto", show_default=True, help="auto, or one backend: product, gram.")
+@click.option("--method", default="auto", show_default=True, help="auto, or one backend: product, lipsdp, gram.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="S", help="Seconds to spend at most  [default: 60]")
 @click.option("--gap", type=click.FloatRange(min=1), metavar="G", help="Stop once upper / lower is at most G.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda: where to search.")

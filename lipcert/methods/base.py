@@ -16,12 +16,19 @@ class OutOfTime(Exception):
     """Raised by a method that stops for lack of time; what it claimed before stands."""
 
 
+class Unsuitable(Exception):
+    """Raised by a method that sees on the way that it cannot bound a problem; its text says why, in one clause."""
+
+
 @dataclass(frozen=True)
 class Progress:
     """What a run has left and has done: time, and the arithmetic that remembers its proofs."""
 
     deadline: float = float("inf")
     """A time.monotonic() instant."""
+
+    device: str = "cpu"
+    """Where searches run: auto, cpu or cuda."""
 
     arithmetic: Arithmetic = field(default_factory=Arithmetic)
 

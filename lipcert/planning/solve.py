@@ -10,7 +10,7 @@ from lipcert.arithmetic.threads import idle_cores
 from lipcert.certificate import Claim, verify, verify_witness
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.errors import NotProvedError, UnsupportedModelError, UsageError
-from lipcert.methods import Method, OutOfTime, Progress
+from lipcert.methods import Method, OutOfTime, Progress, Unsuitable
 from lipcert.methods.gram import GramMethod
 from lipcert.methods.lipsdp import LipSdpMethod
 from lipcert.methods.product import ProductMethod
@@ -57,7 +57,8 @@ def solve(
         raise UsageError(f"--gap: {gap} is not a ratio of bounds", hint="use 1 or more")
     outcome = Outcome()
     started = time.monotonic()
-    progress = Progress(started + (DEFAULT_TIMEOUT if timeout is None else timeout))
+    budget = DEFAULT_TIMEOUT if timeout is None else timeout
+    progress = Progress(started + budget, device)
     try:
         with idle_cores():
             _run(problem, _chosen(method), outcome, progress, gap, device, lower, on_step)
@@ -123,6 +124,9 @@ def _claims(
                 outcome.timed_out = True
                 seconds = time.monotonic() - began
                 outcome.attempts.append(Attempt(method.name, "skipped", None, seconds, "no time left to go on"))
+                break
+            except Unsuitable as reason:
+                outcome.attempts.append(Attempt(method.name, "skipped", None, time.monotonic() - began, str(reason)))
                 break
             if claim is None:
                 break

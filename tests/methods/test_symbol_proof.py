@@ -14,7 +14,7 @@ from lipcert.certificate.lattice import Lattice, as_lattice
 from lipcert.certificate.norms import norm_bound
 from lipcert.certificate.symbol import symbol_kernel
 from lipcert.methods.product.proofs import prove_norm
-from lipcert.methods.symbol import FULL_EFFORT, Effort, symbol_norm, symbol_proof
+from lipcert.methods.symbol import FULL_EFFORT, Effort, search, symbol_norm, symbol_proof
 from lipcert.methods.symbol.proof import CIRCLE_GAP, GAPS
 from lipcert.methods.symbol.search import circle_maximum, supremum
 from lipcert.operators import Product, enclosed
@@ -115,3 +115,17 @@ def test_a_normalised_convolution_is_bounded_as_one_operator() -> None:
     assert circle_norm(lattice) <= bound <= true * (1 + 2 * GAP)
     assert bound >= true * (1 - 1e-2)
     assert norm_bound(op, 2.0, 2.0, proof, Arithmetic()) == proof.sigma
+
+
+def test_the_search_on_a_device_sees_what_the_cpu_sees() -> None:
+    """Through torch, here on its CPU: single precision, and never above by more than that."""
+    torch = pytest.importorskip("torch")
+    weights = np.random.default_rng(4).normal(size=(60, 56, 3, 3))
+    lattice = as_lattice(plain(weights, size=7))
+    assert lattice is not None
+    kernel = symbol_kernel(lattice)
+    taps, positions = kernel.taps, search._positions(kernel.extents)
+    grid = search._half_grid(kernel.periods)
+    found = search._on_device(taps, positions, grid, lambda: None, torch.device("cpu"))
+    symbols = (np.exp(-1j * grid @ positions.T) @ taps[0].reshape(len(positions), -1)).reshape(-1, *taps.shape[2:])
+    assert found[0] == pytest.approx(np.linalg.norm(symbols, 2, axis=(1, 2)), rel=1e-5)

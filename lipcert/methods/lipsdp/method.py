@@ -12,7 +12,7 @@ from lipcert.certificate.chains import Setting, prepare
 from lipcert.certificate.claim import Claim, Scaled, Scaling
 from lipcert.certificate.scaled import MAX_ENTRIES, scaled_bound
 from lipcert.errors import NotProvedError
-from lipcert.methods.base import OutOfTime, Progress
+from lipcert.methods.base import OutOfTime, Progress, Unsuitable
 from lipcert.methods.lipsdp.interior_point import Iterate, solve
 from lipcert.methods.lipsdp.program import Program, build
 from lipcert.methods.product.method import SLACK, SPARE, deadline
@@ -21,66 +21,88 @@ from lipcert.problem import Problem
 MAX_NEURONS = 1500
 """Beyond, one interior-point step takes more than about ten seconds."""
 
+MAX_ROWS = 64
+"""Outputs in l-infinity that are bounded one by one."""
+
 ROOM = (1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4)
 """Relative enlargements of the objective that are tried until the kernel proves the scaling."""
 
+SPARE_SCALE = 1 - 2.0**-34
+"""Scales of inputs are stored this much smaller than proven, for other machines' roundings."""
+
 
 class LipSdpMethod:
-    """LipSDP with multipliers for every neuron or group."""
+    """LipSDP with a multiplier for every neuron or group."""
 
     name = "lipsdp"
 
     def accepts(self, problem: Problem) -> str | None:
         if problem.query.norm_in == 1:
-            return "inputs in l1 are not bounded by LipSDP"
+            return "LipSDP bounds inputs in l2 and linf, not in l1"
         return None
 
     def claims(self, problem: Problem, progress: Progress) -> Iterator[Claim]:
         by = progress.arithmetic
         by.tick = deadline(progress)
         setting = prepare(problem, propagate(problem, by), True, by)
-        neurons = sum(setting.graph.size(i) for i in setting.increments.nonlinear)
-        rows = neurons + setting.graph.size(setting.y)
-        if neurons > MAX_NEURONS or rows * (neurons + setting.graph.size(setting.x)) > MAX_ENTRIES:
-            return
-        if not all(np.all(np.isfinite(_spectral(setting, i))) for i in setting.increments.nonlinear):
-            return
-        program = build(setting)
-        iterates: list[Iterate] = []
-        try:
-            for iterate in solve(program, by.tick):
-                iterates.append(iterate)
-        except OutOfTime:
-            pass
-        for iterate in sorted(iterates, key=lambda i: i.objective)[:4]:
-            claim = _proven(setting, program, iterate)
-            if claim is not None:
-                yield claim
-                return
+        _check_size(setting)
+        everything = _scaling(setting, None, progress)
+        if everything is None:
+            raise Unsuitable("no multipliers were found that the kernel proves")
+        yield _claim(setting, (everything,))
+        outputs = setting.graph.size(setting.y)
+        if setting.norm_out == math.inf and 1 < outputs <= MAX_ROWS:
+            rows = [_scaling(setting, k, progress) for k in range(outputs)]
+            yield _claim(setting, (everything, *(row for row in rows if row is not None)))
 
 
-def _spectral(setting: Setting, node: int) -> np.ndarray:
-    bound = setting.increments.bound(node)
-    assert bound is not None
-    return bound.spectral
+def _check_size(setting: Setting) -> None:
+    nonlinear = setting.increments.nonlinear
+    neurons = sum(setting.graph.size(i) for i in nonlinear)
+    rows = neurons + setting.graph.size(setting.y)
+    if neurons > MAX_NEURONS or rows * (neurons + setting.graph.size(setting.x)) > MAX_ENTRIES:
+        raise Unsuitable(f"{neurons} neurons with open slopes are too many for one LipSDP (at most {MAX_NEURONS})")
+    for i in nonlinear:
+        bound = setting.increments.bound(i)
+        if bound is None or not np.all(np.isfinite(bound.spectral)):
+            raise Unsuitable(f"node {setting.graph.nodes[i].origin!r} has no bounded slopes here")
 
 
-def _proven(setting: Setting, program: Program, iterate: Iterate) -> Claim | None:
-    """The claim with the least room that the kernel proves; None where even the most is too little."""
-    inputs = _inputs(setting, program, iterate)
-    hidden = 1 / np.sqrt(iterate.multipliers[program.neuron_group])
-    for room in ROOM:
-        scaling = Scaling(inputs / math.sqrt(1 + room), hidden, np.ones(setting.graph.size(setting.y)))
-        try:
-            value = scaled_bound(setting, Scaled(True, (scaling,)))
-        except NotProvedError:
-            continue
-        # what other machines' roundings prove too
-        spare = Scaling(scaling.inputs * (1 - 2.0**-34), hidden, scaling.outputs)
-        return Claim(value * (1 + 2.0**-32) * SLACK + SPARE, Scaled(True, (spare,)))
+def _claim(setting: Setting, scalings: tuple[Scaling, ...]) -> Claim:
+    value = scaled_bound(setting, Scaled(True, scalings))
+    return Claim(value * SLACK + SPARE, Scaled(True, scalings))
+
+
+def _scaling(setting: Setting, output: int | None, progress: Progress) -> Scaling | None:
+    """A proven scaling for all outputs or one; from the best iterate that there was time for."""
+    setting.by.tick = deadline(progress)
+    program = build(setting, None if output is None else np.array([output]))
+    outputs = np.ones(setting.graph.size(setting.y))
+    if output is not None:
+        outputs = np.where(np.arange(outputs.size) == output, 1.0, 0.0)
+    iterates: list[Iterate] = []
+    try:
+        for iterate in solve(program, setting.by.tick):
+            iterates.append(iterate)
+    except OutOfTime:
+        if output is not None:
+            raise  # the claim of all outputs stands
+    for iterate in sorted(iterates, key=lambda i: i.objective)[:4]:
+        scaling = _proven(setting, program, iterate, outputs)
+        if scaling is not None:
+            return scaling
     return None
 
 
-def _inputs(setting: Setting, program: Program, iterate: Iterate) -> np.ndarray:
-    scale = 1 / np.sqrt(iterate.inputs)
-    return scale if program.each_input else np.full(setting.graph.size(setting.x), scale[0])
+def _proven(setting: Setting, program: Program, iterate: Iterate, outputs: np.ndarray) -> Scaling | None:
+    """With the least room that the kernel proves; None where even the most is too little."""
+    inputs = np.broadcast_to(1 / np.sqrt(iterate.inputs), setting.graph.size(setting.x))
+    hidden = 1 / np.sqrt(iterate.multipliers[program.neuron_group])
+    for room in ROOM:
+        scaling = Scaling(inputs / math.sqrt(1 + room), hidden, outputs)
+        try:
+            scaled_bound(setting, Scaled(True, (scaling,)))
+        except NotProvedError:
+            continue
+        return Scaling(scaling.inputs * SPARE_SCALE, hidden, outputs)
+    return None

@@ -72,7 +72,8 @@ def _ascend(
     """Adam on the log of the finite-difference ratio, projected to the region; returns the final points."""
     import torch
 
-    from lipcert.methods.lower.torch_network import TorchNetwork, choose_device
+    from lipcert.methods.device import choose_device
+    from lipcert.methods.lower.torch_network import TorchNetwork
 
     network = TorchNetwork(problem, choose_device(device), torch.float32)
     p, q, region = problem.query.norm_in, problem.query.norm_out, problem.query.region

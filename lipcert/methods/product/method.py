@@ -46,7 +46,7 @@ class ProductMethod:
         cheap = prepare(problem, boxes, False, by)
         yield _claim(absolute_bound(cheap), AbsoluteChain(False))  # whatever the budget: it takes milliseconds
         yield _spectral_claim(cheap, progress, False, Effort(0.0))
-        short = Effort(SHORT_EFFORT)
+        short = Effort(SHORT_EFFORT, device=progress.device)
         yield _spectral_claim(cheap, progress, False, short)
         split = prepare(problem, boxes, True, by, deadline(progress))
         if not _takes_long(split, progress):
@@ -59,9 +59,9 @@ class ProductMethod:
                 yield replace(_claim(absolute_bound(whole), AbsoluteChain(True)), anywhere=True)
                 yield replace(_spectral_claim(whole, progress, True, short), anywhere=True)
         if short.limited:
-            yield _spectral_claim(cheap, progress, False, Effort(FULL_EFFORT))
+            yield _spectral_claim(cheap, progress, False, Effort(FULL_EFFORT, device=progress.device))
             if not _takes_long(split, progress):
-                yield _spectral_claim(split, progress, True, Effort(FULL_EFFORT))
+                yield _spectral_claim(split, progress, True, Effort(FULL_EFFORT, device=progress.device))
 
 
 def _takes_long(setting: Setting, progress: Progress) -> bool:

@@ -47,7 +47,7 @@ def prove_norm(op: LinearOperator, p: Norm, q: Norm, effort: Effort, by: Arithme
     """
     key = ("norm", op.digest, p, q, effort.seconds)
     if key not in by.found:
-        here = Effort(effort.seconds)
+        here = Effort(effort.seconds, device=effort.device)
         by.found[key] = min(_proofs(op, p, q, here, by), key=lambda found: found[0]), here.limited
     found, limited = by.found[key]
     effort.limited = effort.limited or limited

@@ -40,6 +40,8 @@ class Effort:
 
     seconds: float
     limited: bool = False
+    device: str = "cpu"
+    """Where the search runs: a torch device."""
 
 
 def symbol_norm(op: LinearOperator, by: Arithmetic, effort: Effort | None = None) -> float:
@@ -60,14 +62,16 @@ def symbol_proof(op: LinearOperator, by: Arithmetic, effort: Effort | None = Non
     kernel = symbol_kernel(conv)
     if len(kernel.extents) > MAX_AXES or not (np.all(np.isfinite(kernel.taps)) and math.isfinite(conv.deviation)):
         return None
-    rule, gap = _plan(kernel, effort or Effort(FULL_EFFORT))
+    effort = effort or Effort(FULL_EFFORT)
+    device = effort.device
+    rule, gap = _plan(kernel, effort)
     if rule is None:
         return None
     key = ("symbol", op.digest, rule, gap)  # chains with other cuts ask again
     if key not in by.found:
         # very many small products: threads that wait for each other make them slower
         with one_thread():
-            by.found[key] = _proven(op, conv, kernel, rule, gap, by)
+            by.found[key] = _proven(op, conv, kernel, rule, gap, by, device)
     return by.found[key]
 
 
@@ -93,22 +97,25 @@ def _proven(
     rule: Rule,
     gap: float,
     by: Arithmetic,
+    device: str,
 ) -> Found | None:
     """The first sigma above the largest value found that the kernel proves."""
-    found = circle_maximum(kernel, by.tick) if rule is Frequencies else supremum(kernel, by.tick)
-    for attempt, factor in enumerate(_gaps(gap)):
+    search = circle_maximum if rule is Frequencies else supremum
+    found = search(kernel, by.tick, device=device)
+    for attempt, factor in enumerate(_gaps(gap, again=rule is Symbol)):
         if attempt == 1 and rule is Symbol:
-            found = max(found, supremum(kernel, by.tick, density=3))
+            found = max(found, supremum(kernel, by.tick, density=3, device=device))
         sigma = float(up(found * (1 + factor) + conv.deviation)) + 1e-300
         if proves_l2(op, rule(sigma), by):
             return sigma * MARGIN, rule(sigma * MARGIN)
     return None
 
 
-def _gaps(gap: float) -> Iterator[float]:
+def _gaps(gap: float, again: bool) -> Iterator[float]:
     """The gap, then larger ones: the search may have missed the largest value by a little."""
     yield gap
-    yield gap
+    if again:
+        yield gap
     while gap < 0.05:
         gap = max(8 * gap, 1e-5)
         yield gap

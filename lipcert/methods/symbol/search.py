@@ -9,11 +9,15 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lipcert.certificate.symbol import SymbolKernel
 from lipcert.operators import Shape
+
+if TYPE_CHECKING:
+    import torch
 
 Tick = Callable[[], None]
 
@@ -35,11 +39,14 @@ MOST_CLOSE = 32
 EXACT_CHANNELS = 48
 """Up to so many channels eigenvalues are computed in full."""
 
+DEVICE_WORK = 2**30
+"""Multiplications from which a search is given to a GPU."""
+
 CHUNK = 2**22
 """Entries of the symbol that are held at a time."""
 
 
-def supremum(kernel: SymbolKernel, tick: Tick = lambda: None, density: int = 1) -> float:
+def supremum(kernel: SymbolKernel, tick: Tick = lambda: None, density: int = 1, device: str = "cpu") -> float:
     """A value that the symbol attains somewhere on the plane, nearly its supremum; `tick` may end the work.
 
     A higher density looks at more frequencies, and starts more ascents.
@@ -50,7 +57,7 @@ def supremum(kernel: SymbolKernel, tick: Tick = lambda: None, density: int = 1) 
     positions = _positions(kernel.extents)
     counts = tuple(density * max(GRID, 4 * (e - 1)) for e in kernel.extents)
     grid = _half_grid(counts)
-    heights = _all_heights(taps, positions, grid, tick)
+    heights = _all_heights(taps, positions, grid, tick, device)
     best = float(heights.max())
     steps = np.array([2 * np.pi / n for n in counts])
     for g in np.argsort(-heights.max(axis=1))[:MOST_CLOSE]:
@@ -62,14 +69,14 @@ def supremum(kernel: SymbolKernel, tick: Tick = lambda: None, density: int = 1) 
     return best * size
 
 
-def circle_maximum(kernel: SymbolKernel, tick: Tick = lambda: None) -> float:
+def circle_maximum(kernel: SymbolKernel, tick: Tick = lambda: None, device: str = "cpu") -> float:
     """The largest value of the symbol at the frequencies of the circle, up to about 1e-9."""
     taps, size = _scaled(kernel)
     if not size:
         return 0.0
     positions = _positions(kernel.extents)
     grid = _half_grid(kernel.periods)
-    heights = _all_heights(taps, positions, grid, tick)
+    heights = _all_heights(taps, positions, grid, tick, device)
     if min(taps.shape[2:]) <= EXACT_CHANNELS:
         return float(heights.max()) * size
     best = 0.0
@@ -110,9 +117,16 @@ def _half_grid(counts: Shape) -> np.ndarray:
     return _points(axes)
 
 
-def _all_heights(taps: np.ndarray, positions: np.ndarray, grid: np.ndarray, tick: Tick) -> np.ndarray:
+def _all_heights(
+    taps: np.ndarray, positions: np.ndarray, grid: np.ndarray, tick: Tick, device: str = "cpu"
+) -> np.ndarray:
     """|F(w)|_2, or a close value below, for each group and frequency: (groups, points)."""
     groups, total, m, n = taps.shape
+    if m > EXACT_CHANNELS and device != "cpu" and groups * len(grid) * m * m * n > DEVICE_WORK:
+        from lipcert.methods.device import choose_device  # torch takes a second to load
+
+        if (chosen := choose_device(device)).type != "cpu":
+            return _on_device(taps, positions, grid, tick, chosen)
     heights = np.empty((groups, len(grid)))
     at_a_time = max(1, CHUNK // max(m * n, total))
     for start in range(0, len(grid), at_a_time):
@@ -121,6 +135,26 @@ def _all_heights(taps: np.ndarray, positions: np.ndarray, grid: np.ndarray, tick
         for g in range(groups):
             tick()
             heights[g, part] = _largest((phases @ taps[g].reshape(total, -1)).reshape(-1, m, n))
+    return heights
+
+
+def _on_device(
+    taps: np.ndarray, positions: np.ndarray, grid: np.ndarray, tick: Tick, device: torch.device
+) -> np.ndarray:
+    """The same in single precision by torch, many frequencies at a time."""
+    import torch
+
+    groups, total, m, n = taps.shape
+    kernel = torch.as_tensor(taps.reshape(groups, total, m * n), dtype=torch.complex64, device=device)
+    heights = np.empty((groups, len(grid)))
+    at_a_time = max(1, 8 * CHUNK // max(groups * m * n, total))
+    for start in range(0, len(grid), at_a_time):
+        tick()
+        part = slice(start, start + at_a_time)
+        phases = torch.as_tensor(np.exp(-1j * grid[part] @ positions.T), dtype=torch.complex64, device=device)
+        symbols = (phases @ kernel).reshape(groups, -1, m, n)
+        squares = torch.linalg.eigvalsh(symbols @ symbols.mH)[..., -1]
+        heights[:, part] = squares.clamp_min(0).sqrt().double().cpu().numpy()
     return heights
 
 

@@ -1,0 +1,24 @@
+"""Where searches run: the CPU, or a GPU through torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lipcert.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is the first GPU, or the CPU where there is none."""
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"--device: {name!r} is not available here: {error}", hint="use auto, cpu or cuda") from None
+    return device
