@@ -97,6 +97,7 @@ def gram_form(matrix: Enclosure) -> GramForm:
     return GramForm(gram, inflate(error, 2 * (n + len(value)) + 16))
 
 
+@np.errstate(over="ignore", invalid="ignore")  # overflow proves nothing; a thread has settings of its own
 def hermitian_forms_prove(re: np.ndarray, im: np.ndarray, error: np.ndarray, sigma: float) -> np.ndarray:
     """For each of many complex F = re + i im (k, m, n): whether sigma^2 I - F F' > 0, with m <= n.
 

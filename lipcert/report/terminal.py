@@ -27,7 +27,7 @@ def print_bound(report: Report, limit: float | None, json_path: str | None, quie
     table.add_row("query", _query_line(query))
     table.add_row(*_verdict(report))
     if report.lower > 0:
-        gap = f"   gap {report.gap:.4g}x" if report.gap is not None else ""
+        gap = f"   gap {report.gap:.5g}x" if report.gap is not None else ""
         table.add_row("attained", f"{shown(report.lower, 8, up=False)} at a witness, proven{gap}")
     else:
         table.add_row("attained", "no witness with a positive slope was found")

@@ -11,12 +11,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import LinAlgError, cho_solve, cholesky, eigh, solve_triangular
+from scipy.linalg.lapack import dpotri
+from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
 from lipcert.methods.lipsdp.program import Program
 
 MAX_ITERATIONS = 60
 ROOM = (1.5, 2.0, 3.0, 5.0)
 """By how much the start dominates each Schur complement."""
+
+DENSE = 200
+"""Up to this size all eigenvalues are computed for the length of a step; beyond, Lanczos finds the least."""
 
 CLOSE = 1e-8
 """The relative duality gap at which the method ends."""
@@ -78,7 +83,7 @@ def solve(program: Program, tick: Callable[[], None] = lambda: None, close: floa
     p = scaled.matrix(y)
     factor = _factor(p)
     assert factor is not None
-    s = cho_solve((factor, True), np.eye(len(p)))
+    s = _inverse(factor)
     z = s / float(scaled.b @ scaled.adjoint(s)) * float(scaled.b @ scaled.b)
     z_factor = _factor(z)
     for _ in range(MAX_ITERATIONS):
@@ -96,19 +101,29 @@ def solve(program: Program, tick: Callable[[], None] = lambda: None, close: floa
         second = dz @ dp @ s
         dy, dp, dz = newton.direction(sigma * mu, (second + second.T) / 2)
         share = 0.9 + 0.09 * min(a_p, a_z)
-        y = y + min(1.0, share * _to_boundary(factor, dp)) * dy
-        z = z + min(1.0, share * _to_boundary(z_factor, dz)) * dz
-        p = scaled.matrix(y)
-        factor, z_factor = _factor(p), _factor(z)
+        p, factor, a_p = _moved(p, dp, min(1.0, share * _to_boundary(factor, dp)))
+        z, z_factor, _ = _moved(z, dz, min(1.0, share * _to_boundary(z_factor, dz)))
         if factor is None:
             return
-        s = cho_solve((factor, True), np.eye(len(p)))
+        y = y + a_p * dy
+        s = _inverse(factor)
         objective = float(scaled.b @ y)
         gap = float(np.sum(p * z)) / objective
         yield scaled.iterate(y, gap)
         infeasible = abs(float((scaled.b - scaled.adjoint(z)) @ y)) / objective
         if gap < close and infeasible < close:
             return
+
+
+def _moved(matrix: np.ndarray, step: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray | None, float]:
+    """matrix + share step with its factor, the share made smaller until there is one."""
+    for _ in range(4):
+        moved = matrix + share * step
+        factor = _factor(moved)
+        if factor is not None:
+            return moved, factor, share
+        share *= 0.8
+    return matrix, None, 0.0
 
 
 class _Newton:
@@ -121,11 +136,12 @@ class _Newton:
         schur *= np.outer(self.scale, self.scale)
         schur[np.diag_indices(len(schur))] += 1e-14
         self.solver = _factor(schur)
+        self.adjoint_s = scaled.adjoint(s)
 
     def direction(self, target: float, second: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Steps of y, P and Z towards P Z = target I; `second` corrects for the product of the steps."""
         scaled, s, z = self.scaled, self.s, self.z
-        right = target * scaled.adjoint(s) - scaled.b
+        right = target * self.adjoint_s - scaled.b
         if second is not None:
             right = right - scaled.adjoint(second)
         dy = self.scale * cho_solve((self.solver, True), self.scale * right)
@@ -133,6 +149,13 @@ class _Newton:
         zps = z @ dp @ s
         dz = target * s - z - (zps + zps.T) / 2
         return dy, dp, dz if second is None else dz - second
+
+
+def _inverse(factor: np.ndarray) -> np.ndarray:
+    """(L L')^-1."""
+    inverse, _ = dpotri(factor, lower=True)
+    lower = np.tril(inverse)
+    return np.asarray(lower + np.tril(inverse, -1).T)
 
 
 def _factor(matrix: np.ndarray) -> np.ndarray | None:
@@ -201,8 +224,23 @@ def _summed(matrix: np.ndarray, rows: np.ndarray, columns: np.ndarray, size: int
 
 
 def _to_boundary(factor: np.ndarray, step: np.ndarray) -> float:
-    """The largest a with L L' + a step positive semidefinite."""
-    half = solve_triangular(factor, step, lower=True)
-    scaled = solve_triangular(factor, half.T, lower=True)
-    least = float(eigh(scaled, eigvals_only=True, subset_by_index=[0, 0], overwrite_a=True)[0])
+    """About the largest a with L L' + a step positive semidefinite, a little less."""
+    n = len(factor)
+    if n <= DENSE:
+        half = solve_triangular(factor, step, lower=True)
+        scaled = solve_triangular(factor, half.T, lower=True)
+        least = float(eigh(scaled, eigvals_only=True, subset_by_index=[0, 0], overwrite_a=True)[0])
+        return np.inf if least >= 0 else -1 / least
+
+    def product(v: np.ndarray) -> np.ndarray:
+        back = solve_triangular(factor, np.ravel(v), lower=True, trans="T", check_finite=False)
+        return np.asarray(solve_triangular(factor, step @ back, lower=True, check_finite=False))
+
+    start = np.random.default_rng(0).standard_normal(n)
+    form = LinearOperator((n, n), matvec=product, dtype=float)
+    try:
+        least = float(eigsh(form, k=1, which="SA", v0=start, tol=1e-3, ncv=24, return_eigenvectors=False)[0])
+    except ArpackError:
+        return 0.1  # it is safe to go slowly
+    least -= 2e-3 * abs(least)
     return np.inf if least >= 0 else -1 / least

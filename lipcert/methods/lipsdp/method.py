@@ -18,7 +18,7 @@ from lipcert.methods.lipsdp.program import Program, build
 from lipcert.methods.product.method import SLACK, SPARE, deadline
 from lipcert.problem import Problem
 
-MAX_NEURONS = 1500
+MAX_NEURONS = 2000
 """Beyond, one interior-point step takes more than about ten seconds."""
 
 MAX_ROWS = 64
