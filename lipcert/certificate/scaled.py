@@ -32,6 +32,7 @@ MAX_ENTRIES = 2**25
 """Of the stacked matrix."""
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # overflow ends in inf or NaN, which proves nothing
 def scaled_bound(setting: Setting, evidence: Scaled) -> float:
     """The bound that the scalings prove; for outputs in l-infinity each scaling may speak of some of them."""
     if not evidence.scalings:

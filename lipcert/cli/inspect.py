@@ -19,6 +19,10 @@ def inspect(model: str | None, ops: bool, norms: bool, timeout: float | None, de
     from lipcert.errors import ModelError, UsageError
     from lipcert.report.inspection import print_model, print_norms, print_ops, print_refusals
 
+    if timeout is not None and not norms:
+        raise UsageError("--timeout is for --norms", hint="lipcert inspect model.onnx --norms --timeout 10")
+    if ops and norms:
+        raise UsageError("--ops lists what lipcert reads, --norms looks at a model", hint="use one of them")
     if ops:
         print_ops()
         return 0

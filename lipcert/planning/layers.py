@@ -17,6 +17,7 @@ from lipcert.certificate.claim import Entrywise, Factors, Frequencies, NormProof
 from lipcert.certificate.lattice import as_lattice
 from lipcert.certificate.norms import entrywise_bound, is_affordable, norm_bound
 from lipcert.certificate.symbol import symbol_kernel
+from lipcert.errors import UsageError
 from lipcert.graph import Affine, Graph
 from lipcert.methods import OutOfTime, Progress
 from lipcert.methods.product.proofs import prove_norm
@@ -27,8 +28,11 @@ from lipcert.operators import Identity, LinearOperator, Selection, Shape
 EFFORT = 20.0
 """Seconds of proof for one operator."""
 
-POWER_STEPS, LANCZOS_VECTORS = 30, 24
+POWER_STEPS, QUICK_STEPS, LANCZOS_VECTORS = 30, 5, 24
 """Of the search for the top singular vector: power iteration, then restarted Lanczos."""
+
+SMALL = 2**18
+"""Entries of dense forms whose top singular vector is computed directly."""
 
 MAX_SVD = 2**21
 """Entries of dense forms whose singular values are computed, for the condition number."""
@@ -63,6 +67,8 @@ class LayerNorms:
 
 def layer_norms(graph: Graph, timeout: float) -> Iterator[LayerNorms]:
     """The norms of each operator in order, with quick rules only once `timeout` seconds are over."""
+    if not timeout >= 0:
+        raise UsageError(f"timeout: {timeout} is not a number of seconds", hint="use 0 or more")
     progress = Progress(time.monotonic() + timeout)
     by = progress.arithmetic
     with idle_cores():
@@ -73,7 +79,7 @@ def layer_norms(graph: Graph, timeout: float) -> Iterator[LayerNorms]:
                 if isinstance(op, Identity | Selection):
                     continue
                 l2, proof = _l2(op, progress)
-                condition, sampled = _condition(op)
+                condition, sampled = _condition(op) if progress.remaining() > 0 else (None, False)
                 yield LayerNorms(
                     node=i,
                     origin=node.origin,
@@ -83,7 +89,7 @@ def layer_norms(graph: Graph, timeout: float) -> Iterator[LayerNorms]:
                     l1=entrywise_bound(op, 1.0, 1.0, by),
                     l2=l2,
                     linf=entrywise_bound(op, math.inf, math.inf, by),
-                    attained=attained_norm(op, by),
+                    attained=attained_norm(op, by, quick=progress.remaining() < 0),
                     rule=describe(proof, op),
                     condition=condition,
                     sampled=sampled,
@@ -109,9 +115,9 @@ def _l2(op: LinearOperator, progress: Progress) -> tuple[float, NormProof]:
     return norm_bound(op, 2.0, 2.0, proof, by), proof
 
 
-def attained_norm(op: LinearOperator, by: Arithmetic) -> float:
+def attained_norm(op: LinearOperator, by: Arithmetic, quick: bool = False) -> float:
     """A proven lower bound on the l2 norm: |A x| / |x| in enclosures, at the top singular vector as far as known."""
-    x = _top_vector(op)
+    x = _top_vector(op, quick)
     if not np.all(np.isfinite(x)) or not np.any(x):
         return 0.0
     image = by.apply(op, Enclosure(x))
@@ -119,18 +125,23 @@ def attained_norm(op: LinearOperator, by: Arithmetic) -> float:
     return max(0.0, float(down(norm_down(smallest, 2.0) / by.norms(np.abs(x), 2.0))))
 
 
-def _top_vector(op: LinearOperator) -> np.ndarray:
+@np.errstate(over="ignore", invalid="ignore")
+def _top_vector(op: LinearOperator, quick: bool) -> np.ndarray:
     from scipy.sparse.linalg import ArpackNoConvergence, eigsh
     from scipy.sparse.linalg import LinearOperator as Matvec
 
+    if is_affordable(op) and op.in_size * op.out_size <= SMALL:
+        matrix = Arithmetic().dense(op).value
+        return np.asarray(np.linalg.svd(matrix)[2][0]) if np.all(np.isfinite(matrix)) else np.zeros(op.in_size)
     start = np.random.default_rng(0).standard_normal(op.in_size)
-    for _ in range(POWER_STEPS):
+    for _ in range(QUICK_STEPS if quick else POWER_STEPS):
         start = op.rmatvec(op.matvec(start))
         size = float(np.linalg.norm(start))
         if not (size > 0 and math.isfinite(size)):
             return np.zeros(op.in_size)
         start /= size
-    if op.in_size <= LANCZOS_VECTORS:
+    quick = quick or op.in_size <= LANCZOS_VECTORS
+    if quick:
         return start
     form = Matvec((op.in_size, op.in_size), matvec=lambda x: op.rmatvec(op.matvec(np.ravel(x))), dtype=float)
     try:

@@ -22,24 +22,16 @@ def print_model(model: Model) -> None:
     show(_nodes(model))
 
 
+NUMBER_WIDTH = 8
+
+
 def print_norms(model: Model, layers: list[LayerNorms]) -> None:
     """One line a linear operator: certified norms, and how close l2 is to what is attained."""
     table = Table(box=None, header_style="dim")
-    for column in (
-        "#",
-        "operator",
-        "from",
-        "to",
-        "l1",
-        "l2",
-        "attained",
-        "gap",
-        "linf",
-        "condition",
-        "l2 by",
-        "ONNX node",
-    ):
-        table.add_column(column)
+    numbers = ("l1", "l2", "attained", "gap", "linf", "condition")
+    for column in ("#", "operator", "from", "to", *numbers, "l2 by", "ONNX node"):
+        # a number that is cut off would read as a smaller one
+        table.add_column(column, no_wrap=column in numbers, min_width=NUMBER_WIDTH if column in numbers[:3] else None)
     for layer in layers:
         table.add_row(
             str(layer.node),

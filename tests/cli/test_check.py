@@ -51,7 +51,7 @@ EDITS: dict[str, tuple[Callable[[Data], Any], str]] = {
     "a lower claim": (lambda d: d["certificate"].update(value="0x1p-10"), "above the claimed"),
     "a higher lower": (lambda d: d["result"].update(lower=d["result"]["upper"]), "below result.lower"),
     "another gap": (lambda d: d["result"].update(gap=1.0), "result.gap"),
-    "a wider ball": (lambda d: d["query"]["region"].update(eps=(10.0).hex()), "relative difference"),
+    "a wider ball": (lambda d: d["query"]["region"].update(eps=(10.0).hex()), "scales do not fit"),
     "another model": (lambda d: d["model"].update(sha256="0" * 64), "another model"),
     "no certificate": (lambda d: d.pop("certificate"), "certificate"),
     "no witness": (lambda d: d["result"].update(witness=None), "witness"),

@@ -107,6 +107,7 @@ def test_status_4_nothing_could_be_certified(
 ) -> None:
     """An inconclusive run never passes, whatever the limit; its report is no certificate."""
     monkeypatch.setitem(METHODS, "product", method)
+    monkeypatch.setitem(METHODS, "lipsdp", Silent)
     report = tmp_path / "report.json"
     done = lipcert("bound", relu, "--max", 1e300, "--json", report)
     assert (done.status, done.err) == (4, "")

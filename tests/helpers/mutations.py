@@ -37,6 +37,10 @@ ARRAY_EDITS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "scaled down": lambda a: a * 1e-310,
     "scaled up": lambda a: a * 1e200,
     "moved": lambda a: a + 1,
+    "a hundredth more": lambda a: a * 1.01,
+    "a hundredth less": lambda a: a * 0.99,
+    "a millionth more": lambda a: a * (1 + 1e-6),
+    "one a hundredth more": lambda a: np.where(np.arange(a.size).reshape(a.shape) == 0, a * 1.01, a),
     "NaN": lambda a: np.full_like(a, math.nan),
     "Inf": lambda a: np.full_like(a, math.inf),
     "one NaN": lambda a: np.where(np.arange(a.size) == a.size - 1, math.nan, a),
@@ -180,7 +184,20 @@ _PROOFS: dict[str, dict[str, Any]] = {
     "Factors": {"proofs": []},
     "Terms": {"proofs": []},
 }
-_TAGS = (*_PROOFS, "Claim", "AbsoluteChain", "SpectralChain", "Witness", "everywhere", "ball", "box", "all", "refused")
+_TAGS = (
+    *_PROOFS,
+    "Claim",
+    "AbsoluteChain",
+    "SpectralChain",
+    "Scaled",
+    "Scaling",
+    "Witness",
+    "everywhere",
+    "ball",
+    "box",
+    "all",
+    "refused",
+)
 
 
 def _proof_edits(item: dict[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lipcert.activations import LeakyRelu, Relu, Sigmoid
+from lipcert.activations.householder import Householder
 from lipcert.arithmetic.enclosure import Enclosure, exact
 from lipcert.certificate import AbsoluteChain, Claim, SpectralChain, Witness, verify, verify_witness
 from lipcert.certificate.claim import (
@@ -18,6 +19,8 @@ from lipcert.certificate.claim import (
     Group,
     NormProof,
     Overlap,
+    Scaled,
+    Scaling,
     Spectral,
     Step,
     Symbol,
@@ -26,20 +29,20 @@ from lipcert.certificate.claim import (
 )
 from lipcert.frontend import Model
 from lipcert.frontend.model import TensorInfo
-from lipcert.graph import Affine, Elementwise, Graph, Input, Node, Output
-from lipcert.methods import Progress
+from lipcert.graph import Affine, Elementwise, Graph, Groupwise, Input, Node, Output
 from lipcert.operators import Convolution, Dense, Leaf, LinearOperator
 from lipcert.planning import METHODS, Outcome
 from lipcert.problem import Ball, Box, Everywhere, Margin, Query, SomeOutputs, pose
 from lipcert.report import Report
 from lipcert.report.report import build_report
+from tests.helpers.claims import claims_of
 from tests.helpers.graphs import random_graph
 from tests.helpers.operators import map_leaves, with_radius
 
 ENOUGH = 1e300
 """A claim of this value is verified by any evidence that proves anything."""
 
-Evidence = AbsoluteChain | SpectralChain
+Evidence = AbsoluteChain | SpectralChain | Scaled
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,17 +89,19 @@ def nearly_exact(graph: Graph) -> Graph:
             return leaf
         return with_radius(leaf, np.minimum(leaf.radius, 1e-15 * np.abs(leaf.weights)))
 
-    nodes = tuple(
-        replace(
-            node,
-            operators=tuple(map_leaves(op, narrow) for op in node.operators),
-            bias=Enclosure(node.bias.value, np.minimum(node.bias.radius, 1e-15)),
-        )
-        if isinstance(node, Affine)
-        else node
-        for node in graph.nodes
-    )
-    return Graph(nodes, graph.outputs)
+    def narrowed(node: Node) -> Node:
+        if isinstance(node, Affine):
+            operators = tuple(map_leaves(op, narrow) for op in node.operators)
+            return replace(node, operators=operators, bias=_narrow(node.bias))
+        if isinstance(node, Groupwise) and isinstance(node.function, Householder):
+            return replace(node, function=Householder(_narrow(node.function.normals), _narrow(node.function.shifts)))
+        return node
+
+    return Graph(tuple(narrowed(node) for node in graph.nodes), graph.outputs)
+
+
+def _narrow(known: Enclosure) -> Enclosure:
+    return Enclosure(known.value, np.minimum(known.radius, 1e-15))
 
 
 def make_case(name: str, model: Model, query: Query, evidence: Evidence, anywhere: bool = False) -> Case:
@@ -128,7 +133,7 @@ def _from_methods() -> Iterator[Case]:
         graph = nearly_exact(random_graph(rng, inputs=1 + number % 2, depth=3, width=4))
         query = make_query(rng, sum(graph.size(i) for i in graph.inputs.values()), graph.size(graph.outputs[0].node))
         problem, model = pose(graph, query), model_of(graph, f"random {number}")
-        claims = [claim for make in METHODS.values() for claim in make().claims(problem, Progress())]
+        claims = [claim for make in METHODS.values() for claim in claims_of(make(), problem)]
         kinds = {_kind(claim): claim for claim in claims if math.isfinite(claim.value)}
         for kind, claim in kinds.items():
             yield make_case(f"random {number}, {kind}", model, query, claim.evidence, claim.anywhere)
@@ -282,6 +287,20 @@ def _centered() -> tuple[Graph, Evidence]:
     return _spectral()[0], AbsoluteChain(True)
 
 
+def _scaled() -> tuple[Graph, Evidence]:
+    """The network of `_spectral`; half of each layer's matrix is the mean slope, half the remainder."""
+    first, last = _weights(5, 4, 1), _weights(3, 5, 2)
+    hidden, inputs = np.linspace(0.8, 1.2, 5), np.linspace(0.9, 1.1, 4) / _norm(first)
+    above = np.hstack([0.5 / hidden[:, None] * first * inputs, np.zeros((5, 5))])
+    below = np.hstack([0.5 * last @ first * inputs, last * hidden])
+    small, large = 0.0, 1.0
+    for _ in range(60):
+        middle = small / 2 + large / 2
+        fits = np.linalg.norm(np.vstack([above, middle * below]), 2) <= 1 - 1e-12
+        small, large = (middle, large) if fits else (small, middle)
+    return _spectral()[0], Scaled(True, (Scaling(inputs, hidden, np.full(3, small)),))
+
+
 RULES: dict[str, Callable[[], tuple[Graph, Evidence]]] = {
     "spectral": _spectral,
     "overlap": _overlap,
@@ -293,5 +312,6 @@ RULES: dict[str, Callable[[], tuple[Graph, Evidence]]] = {
     "cut": _cut,
     "absolute": _absolute,
     "centered": _centered,
+    "scaled": _scaled,
 }
 """A network and evidence by each rule."""

@@ -123,7 +123,7 @@ def test_no_time_at_all_still_gives_sound_norms(name: str) -> None:
     for layer, slow in zip(quick, norms_of(name), strict=True):
         assert slow.l2 <= layer.l2 * (1 + ROUNDING)
         assert (layer.l1, layer.linf) == (slow.l1, slow.linf)
-        assert layer.attained == pytest.approx(slow.attained, rel=ROUNDING)
+        assert layer.attained <= slow.attained * (1 + ROUNDING)
 
 
 @pytest.mark.parametrize("seed", range(12))

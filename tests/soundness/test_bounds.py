@@ -32,6 +32,7 @@ from lipcert.problem import (
     SomeOutputs,
     pose,
 )
+from tests.helpers.claims import claims_of
 from tests.helpers.graphs import ALL_FUNCTIONS, CLASSIC, GROUP_FUNCTIONS, random_graph
 from tests.helpers.operators import map_leaves, with_radius
 from tests.helpers.sampling import (
@@ -96,13 +97,7 @@ def with_norms(query: Query, p: Norm, q: Norm) -> Query:
 
 def all_claims(problem: Problem) -> list[tuple[str, Claim]]:
     """Every claim that any method makes, not only the best."""
-    makers = [make() for make in METHODS.values()]
-    return [
-        (method.name, claim)
-        for method in makers
-        if method.accepts(problem) is None
-        for claim in method.claims(problem, Progress())
-    ]
+    return [(name, claim) for name, make in METHODS.items() for claim in claims_of(make(), problem)]
 
 
 def sampled(graph: Graph, query: Query, rng: np.random.Generator) -> Ratios:

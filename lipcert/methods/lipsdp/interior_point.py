@@ -45,7 +45,9 @@ def closed_form_start(program: Program, room: float) -> tuple[np.ndarray, np.nda
         neurons = slice(level.start - program.inputs, level.stop - program.inputs)
         groups = np.unique(program.neuron_group[neurons])
         block = form[level, level]
-        top = float(np.linalg.eigvalsh(block)[-1]) if block.size else 0.0
+        top = _largest(block)
+        if not np.isfinite(top):
+            break  # the multipliers that are left at zero say that this is no start
         weight = room * max(top, 1e-12 * max(1e-300, float(np.abs(form).max(initial=0.0))))
         multipliers[groups] = weight
         rest = slice(0, level.start)
@@ -55,8 +57,15 @@ def closed_form_start(program: Program, room: float) -> tuple[np.ndarray, np.nda
         rows = program.rows[np.isin(program.row_group, groups)][:, rest]
         form[rest, rest] += weight * (rows.T @ rows)
     n = program.inputs
-    top = float(np.linalg.eigvalsh(form[:n, :n])[-1]) if n else 0.0
+    top = _largest(form[:n, :n])
     return np.full(n if program.each_input else 1, max(1.5, room) * top), multipliers
+
+
+def _largest(matrix: np.ndarray) -> float:
+    """The largest eigenvalue; infinite where an entry is not finite."""
+    if not np.all(np.isfinite(matrix)):
+        return np.inf
+    return float(np.linalg.eigvalsh(matrix)[-1]) if matrix.size else 0.0
 
 
 def _start(program: Program) -> _Scaled | None:
@@ -64,7 +73,8 @@ def _start(program: Program) -> _Scaled | None:
     best: _Scaled | None = None
     for room in ROOM:
         inputs, multipliers = closed_form_start(program, room)
-        if not (np.all(inputs > 0) and np.all(multipliers > 0) and np.all(np.isfinite(multipliers))):
+        start = np.concatenate([inputs, multipliers])
+        if not np.all((start > 0) & np.isfinite(start)):
             continue
         scaled = _Scaled(program, inputs, multipliers)
         better = best is None or scaled.objective < best.objective

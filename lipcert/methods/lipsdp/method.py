@@ -73,10 +73,13 @@ def _claim(setting: Setting, scalings: tuple[Scaling, ...]) -> Claim:
     return Claim(value * SLACK + SPARE, Scaled(True, scalings))
 
 
+@np.errstate(all="ignore")  # what overflows in the search is refused by the kernel
 def _scaling(setting: Setting, output: int | None, progress: Progress) -> Scaling | None:
     """A proven scaling for all outputs or one; from the best iterate that there was time for."""
     setting.by.tick = deadline(progress)
     program = build(setting, None if output is None else np.array([output]))
+    if not program.is_finite:
+        raise Unsuitable("an entry of the network overflows")
     outputs = np.ones(setting.graph.size(setting.y))
     if output is not None:
         outputs = np.where(np.arange(outputs.size) == output, 1.0, 0.0)

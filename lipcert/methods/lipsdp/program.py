@@ -42,6 +42,10 @@ class Program:
         return self.out.shape[1]
 
     @property
+    def is_finite(self) -> bool:
+        return bool(np.all(np.isfinite(self.rows)) and np.all(np.isfinite(self.out)))
+
+    @property
     def groups(self) -> int:
         return int(self.neuron_group.max()) + 1 if self.neuron_group.size else 0
 
@@ -54,6 +58,7 @@ class Program:
         return (result + result.T) / 2
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def build(setting: Setting, outputs: np.ndarray | None = None) -> Program:
     """The program of a setting, for all outputs or some of them."""
     nodes = setting.increments.nonlinear
@@ -83,7 +88,7 @@ def build(setting: Setting, outputs: np.ndarray | None = None) -> Program:
         levels,
         setting.norm_in == math.inf,
     )
-    return program if program.each_input else _reduced(program)
+    return program if program.each_input or not program.is_finite else _reduced(program)
 
 
 def _row(setting: Setting, node: int, places: dict[int, int], sizes: dict[int, int], neurons: int) -> np.ndarray:

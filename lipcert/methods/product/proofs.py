@@ -58,11 +58,12 @@ def _proofs(op: LinearOperator, p: Norm, q: Norm, effort: Effort, by: Arithmetic
     limit = MAX_SPECTRAL_DIMENSION if effort.seconds else QUICK_SPECTRAL_DIMENSION
     exact_entries = (p == 1 or q == math.inf) and is_affordable(op)
     block = op.block
+    sigma = math.inf
     spectral = is_affordable(block) and min(block.size) <= limit and not exact_entries
     if spectral:
         sigma = spectral_norm_of(block, by)
         yield sigma * conversion(op, p, q), Spectral(sigma)
-    if spectral and p == q == 2:
+    if spectral and p == q == 2 and math.isfinite(sigma):
         return  # the norm itself: no other rule can win
     symbol = symbol_proof(op, by, effort) if effort.seconds and not exact_entries else None
     if symbol is not None:
