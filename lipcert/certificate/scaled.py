@@ -102,6 +102,8 @@ def _row_scale(setting: Setting, node: int, scale: np.ndarray) -> np.ndarray:
         return np.asarray(up(bound.steepest / scale))
     if isinstance(bound, BlockBound):
         groups, width = bound.columns.shape
+        if not groups:
+            return np.zeros(0)
         by_group = scale.reshape(groups, -1)
         if np.any(by_group != by_group[:, :1]):
             raise NotProvedError(f"the scales of a group of node {node} differ")
@@ -113,9 +115,11 @@ def _check(setting: Setting, scaling: Scaling, neurons: int) -> None:
     expected = (setting.graph.size(setting.x), neurons, setting.graph.size(setting.y))
     if (scaling.inputs.shape, scaling.hidden.shape, scaling.outputs.shape) != tuple((n,) for n in expected):
         raise NotProvedError(f"the scales do not fit {expected[0]} inputs, {neurons} neurons and {expected[2]} outputs")
-    rows = neurons + expected[2]
+    rows = expected[2] + sum(setting.graph.size(setting.graph.nodes[i].inputs[0]) for i in setting.increments.nonlinear)
     if rows > MAX_ROWS or rows * (neurons + expected[0]) > MAX_ENTRIES:
         raise NotProvedError(f"{neurons} neurons are over the kernel's size limit for one scaled matrix")
+    if any(v.dtype != np.float64 for v in (scaling.inputs, scaling.hidden, scaling.outputs)):
+        raise NotProvedError("the scales are not float64")
     positive = [scaling.inputs, scaling.hidden]
     if not all(np.all(np.isfinite(v)) and np.all(v > 0) for v in positive):
         raise NotProvedError("a scale is not a finite number above zero")

@@ -746,3 +746,15 @@ def test_an_input_that_may_be_anything_does_not_move() -> None:
     assert np.count_nonzero(matrix.value[:2]) == 0  # what reads b
     scaling = tight(setting, rng, "random")
     assert attained(problem, rng)[2.0, 2.0] <= scaled_bound(setting, Scaled(True, (scaling,))) * MARGIN
+
+
+@in_both
+def test_quotients_of_slopes_and_scales_are_rounded_up(arithmetic: type[Arithmetic]) -> None:
+    """Groups whose Jacobian has norm one exactly: 1 / e itself is the entry."""
+    same = Affine((0,), (Identity(3),), exact(np.zeros(3)), (3,))
+    nodes = (Input("x", (3,)), same, Groupwise(1, GroupSort(3), (3,)), replace(same, inputs=(2,)))
+    setting = setting_of(pose(Graph(nodes, (Output("y", 3),)), Query()), True, arithmetic())
+    for size in np.random.default_rng(20).uniform(1, 1000, 50):
+        found = scaled_matrix(setting, Scaling(np.ones(3), np.full(3, size), np.ones(3)))
+        for i in range(3):
+            assert Fraction(found.value[i, i]) + Fraction(found.full_radius()[i, i]) >= 1 / Fraction(float(size))

@@ -24,8 +24,11 @@ MAX_NEURONS = 2000
 MAX_ROWS = 64
 """Outputs in l-infinity that are bounded one by one."""
 
-ROOM = (1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4)
+ROOM = (1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 """Relative enlargements of the objective that are tried until the kernel proves the scaling."""
+
+CANDIDATES = 4
+"""The best iterates, of which each is tried with the same room before it is enlarged."""
 
 SPARE_SCALE = 1 - 2.0**-34
 """Scales of inputs are stored this much smaller than proven, for other machines' roundings."""
@@ -48,7 +51,9 @@ class LipSdpMethod:
         _check_size(setting)
         everything = _scaling(setting, None, progress)
         if everything is None:
-            raise Unsuitable("no multipliers were found that the kernel proves")
+            raise Unsuitable(
+                "no multipliers were found that can be proven: constant outputs, or layers of very unlike size"
+            )
         yield _claim(setting, (everything,))
         outputs = setting.graph.size(setting.y)
         if setting.norm_out == math.inf and 1 < outputs <= MAX_ROWS:
@@ -59,7 +64,7 @@ class LipSdpMethod:
 def _check_size(setting: Setting) -> None:
     nonlinear = setting.increments.nonlinear
     neurons = sum(setting.graph.size(i) for i in nonlinear)
-    rows = neurons + setting.graph.size(setting.y)
+    rows = sum(setting.graph.size(setting.graph.nodes[i].inputs[0]) for i in nonlinear) + setting.graph.size(setting.y)
     if neurons > MAX_NEURONS or rows * (neurons + setting.graph.size(setting.x)) > MAX_ENTRIES:
         raise Unsuitable(f"{neurons} neurons with open slopes are too many for one LipSDP (at most {MAX_NEURONS})")
     for i in nonlinear:
@@ -90,22 +95,22 @@ def _scaling(setting: Setting, output: int | None, progress: Progress) -> Scalin
     except OutOfTime:
         if output is not None:
             raise  # the claim of all outputs stands
-    for iterate in sorted(iterates, key=lambda i: i.objective)[:4]:
-        scaling = _proven(setting, program, iterate, outputs)
-        if scaling is not None:
-            return scaling
+    best = sorted(iterates, key=lambda i: i.objective)[:CANDIDATES]
+    for room in ROOM:  # the last iterates are the nearest to what cannot be proven
+        for iterate in best:
+            scaling = _proven(setting, program, iterate, outputs, room)
+            if scaling is not None:
+                return scaling
     return None
 
 
-def _proven(setting: Setting, program: Program, iterate: Iterate, outputs: np.ndarray) -> Scaling | None:
-    """With the least room that the kernel proves; None where even the most is too little."""
+def _proven(setting: Setting, program: Program, iterate: Iterate, outputs: np.ndarray, room: float) -> Scaling | None:
+    """The scaling of an iterate, if the kernel proves it with this room."""
     inputs = np.broadcast_to(1 / np.sqrt(iterate.inputs), setting.graph.size(setting.x))
     hidden = 1 / np.sqrt(iterate.multipliers[program.neuron_group])
-    for room in ROOM:
-        scaling = Scaling(inputs / math.sqrt(1 + room), hidden, outputs)
-        try:
-            scaled_bound(setting, Scaled(True, (scaling,)))
-        except NotProvedError:
-            continue
-        return Scaling(scaling.inputs * SPARE_SCALE, hidden, outputs)
-    return None
+    scaling = Scaling(inputs / math.sqrt(1 + room), hidden, outputs)
+    try:
+        scaled_bound(setting, Scaled(True, (scaling,)))
+    except NotProvedError:
+        return None
+    return Scaling(scaling.inputs * SPARE_SCALE, hidden, outputs)

@@ -73,6 +73,8 @@ def build(setting: Setting, outputs: np.ndarray | None = None) -> Program:
         stacked = _row(setting, node, places, sizes, neurons)
         rows.append(bound.spectral[:, None] * stacked)
         groups = len(bound.columns) if isinstance(bound, BlockBound) else sizes[node]
+        if not groups:
+            continue
         row_group.append(count + np.repeat(np.arange(groups), len(stacked) // groups))
         neuron_group.append(count + np.repeat(np.arange(groups), sizes[node] // groups))
         count += groups
