@@ -64,6 +64,11 @@ class GroupFunction(ABC):
         """(s, c), each (G, width), if the function is v - c max(0, s'v) of each group v; None if it is not."""
         return None
 
+    @property
+    def permutes(self) -> bool:
+        """Whether along any segment the Jacobian is a mean of permutations of each group."""
+        return False
+
     def obstacle(self, lower: np.ndarray, upper: np.ndarray) -> str:
         """Why the Jacobian is not bounded over the box (called only where it is not)."""
         return "its slope is not bounded"

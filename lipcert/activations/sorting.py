@@ -56,6 +56,10 @@ class GroupSort(_Choice):
     def __init__(self, width: int) -> None:
         self.width = self.out_width = width
 
+    @property
+    def permutes(self) -> bool:
+        return True
+
     def value(self, x: np.ndarray) -> np.ndarray:
         return flat(np.sort(self.groups(x), axis=-1))
 

@@ -6,7 +6,8 @@ and sorted or pooled groups of certain order, vanish from the nonlinear part. Ev
 is LipLT (Fazlyab, Entesari, Roy, Chellappa, NeurIPS 2023); on small regions most neurons are fixed and what remains is
 the norm of one matrix plus little.
 
-Sorted pairs and Householder reflections are v - c max(0, s'v): the ramp is split like an activation.
+Sorted pairs and Householder reflections are v - c max(0, s'v): the ramp is split like an activation. Of larger sorted
+groups the mean is split off (the reduced form of Pauli et al. 2024).
 
 A product w = u v has dw = v dw_u + u dw_v with u and v somewhere in their boxes: two elementwise nodes and a sum.
 """
@@ -18,13 +19,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lipcert.activations.jacobian import DiagonalBound, JacobianBound
-from lipcert.arithmetic.enclosure import Enclosure, hull
+from lipcert.activations.jacobian import BlockBound, DiagonalBound, JacobianBound
+from lipcert.arithmetic.enclosure import Enclosure, exact, hull
 from lipcert.arithmetic.rounding import up
 from lipcert.certificate.boxes import Bounds
 from lipcert.graph import Affine, Elementwise, Graph, Groupwise, Increment, Input, Node, Product, linear_terms
 from lipcert.graph.nodes import renumbered
-from lipcert.operators import Diagonal, Identity, LinearOperator, Reduction, Selection, compose
+from lipcert.operators import Diagonal, Identity, LinearOperator, Reduction, Selection, Shape, compose, size_of
+from lipcert.operators import Sum as Summed
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +103,7 @@ def _centered(nodes: list[Node], source: int, low: np.ndarray, high: np.ndarray,
         everything = loose.size == size
         nodes.append(_affine((source,), (Identity(size) if everything else Selection(loose, size),), origin))
         steepest = up(np.maximum(up(high - mean), up(mean - low)))[loose]
-        nodes.append(Increment(len(nodes) - 1, DiagonalBound(steepest), (loose.size,), origin))
+        nodes.append(Increment(len(nodes) - 1, DiagonalBound(steepest), (loose.size,), origin, mean[loose]))
         inputs = (source, len(nodes) - 1)
         place = Identity(size) if everything else Selection(_places(loose, size), loose.size)
         operators = (Diagonal(mean), place)
@@ -133,7 +135,7 @@ def _groups(nodes: list[Node], source: int, node: Groupwise, box: Bounds, center
     chosen = function.chosen(*box) if center else None
     certain = np.zeros(0, dtype=bool) if chosen is None else np.asarray((chosen >= 0).all(axis=1))
     if chosen is None or not certain.any():
-        nodes.append(Increment(source, function.jacobian(*box), node.shape, node.origin))
+        _open_groups(nodes, source, node, function.jacobian(*box), node.shape, center)
         return
     groups, k, m = len(certain), function.width, function.out_width
     entries = np.arange(groups * k).reshape(groups, k)
@@ -145,11 +147,37 @@ def _groups(nodes: list[Node], source: int, node: Groupwise, box: Bounds, center
         return
     loose = entries[~certain].reshape(-1)
     nodes.append(_affine((source,), (Selection(loose, groups * k),), node.origin))
-    bound = function.jacobian(*box).of_groups(~certain)
     size = int((~certain).sum()) * m
-    nodes.append(Increment(len(nodes) - 1, bound, (size,), node.origin))
+    _open_groups(nodes, len(nodes) - 1, node, function.jacobian(*box).of_groups(~certain), (size,), center)
     place = Selection(_places(outputs[~certain].reshape(-1), groups * m), size)
     nodes.append(_affine((source, len(nodes) - 1), (linear, place), node.origin))
+
+
+def _open_groups(
+    nodes: list[Node], source: int, node: Groupwise, bound: BlockBound, shape: Shape, center: bool
+) -> None:
+    """Append groups whose order is open: whole, or the mean of a sorted group and what is left of it.
+
+    For a mean M of permutations, J = 1 1' and D = I - c J: M = c (2 - g c) J + D M D, as M J = J M = J. At c = 1 / g,
+    D takes the mean off, which sorting passes on as it is.
+    """
+    if not (center and node.function.permutes):
+        nodes.append(Increment(source, bound, shape, node.origin))
+        return
+    width = node.function.width
+    groups = size_of(shape) // width
+    sums, spread = Reduction((groups, width), (1,)), Selection(np.repeat(np.arange(groups), width), groups)
+    share = exact(np.full(groups * width, 1 / width))
+    twice = exact(np.full(groups * width, 2.0)) - exact(np.full(groups * width, float(width))) * share
+
+    def mean(weight: Enclosure) -> LinearOperator:
+        return compose(Diagonal(weight.value, weight.radius), compose(spread, sums))
+
+    size = groups * width
+    off = Summed((Identity(size), mean(-share)))
+    nodes.append(_affine((source,), (off,), node.origin))
+    nodes.append(Increment(len(nodes) - 1, bound, shape, node.origin))
+    nodes.append(_affine((source, len(nodes) - 1), (mean(share * twice), off), node.origin))
 
 
 def _places(chosen: np.ndarray, size: int) -> np.ndarray:

@@ -751,10 +751,14 @@ def test_an_input_that_may_be_anything_does_not_move() -> None:
 @in_both
 def test_quotients_of_slopes_and_scales_are_rounded_up(arithmetic: type[Arithmetic]) -> None:
     """Groups whose Jacobian has norm one exactly: 1 / e itself is the entry."""
-    same = Affine((0,), (Identity(3),), exact(np.zeros(3)), (3,))
-    nodes = (Input("x", (3,)), same, Groupwise(1, GroupSort(3), (3,)), replace(same, inputs=(2,)))
+    nodes = (
+        Input("x", (5,)),
+        Affine((0,), (Identity(5),), exact(np.zeros(5)), (5,)),
+        Groupwise(1, GroupMax(5), (1,)),
+        Affine((2,), (Identity(1),), exact(np.zeros(1)), (1,)),
+    )
     setting = setting_of(pose(Graph(nodes, (Output("y", 3),)), Query()), True, arithmetic())
     for size in np.random.default_rng(20).uniform(1, 1000, 50):
-        found = scaled_matrix(setting, Scaling(np.ones(3), np.full(3, size), np.ones(3)))
-        for i in range(3):
+        found = scaled_matrix(setting, Scaling(np.ones(5), np.full(1, size), np.ones(1)))
+        for i in range(5):
             assert Fraction(found.value[i, i]) + Fraction(found.full_radius()[i, i]) >= 1 / Fraction(float(size))

@@ -15,6 +15,7 @@ from scipy.linalg.lapack import dpotri
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
 from lipcert.methods.lipsdp.program import Program
+from lipcert.methods.lipsdp.structure import Structured
 
 MAX_ITERATIONS = 60
 ROOM = (1.5, 2.0, 3.0, 5.0)
@@ -23,7 +24,7 @@ ROOM = (1.5, 2.0, 3.0, 5.0)
 DENSE = 200
 """Up to this size all eigenvalues are computed for the length of a step; beyond, Lanczos finds the least."""
 
-CLOSE = 1e-8
+CLOSE = 1e-6
 """The relative duality gap at which the method ends."""
 
 
@@ -68,19 +69,18 @@ def _largest(matrix: np.ndarray) -> float:
     return float(np.linalg.eigvalsh(matrix)[-1]) if matrix.size else 0.0
 
 
-def _start(program: Program) -> _Scaled | None:
+def _start(program: Program) -> Structured | None:
     """The best of a few: with little room multipliers explode from layer to layer, and margins vanish in rounding."""
-    best: _Scaled | None = None
-    for room in ROOM:
-        inputs, multipliers = closed_form_start(program, room)
-        start = np.concatenate([inputs, multipliers])
-        if not np.all((start > 0) & np.isfinite(start)):
-            continue
-        scaled = _Scaled(program, inputs, multipliers)
-        better = best is None or scaled.objective < best.objective
-        if better and _factor(scaled.matrix(np.ones(scaled.variables))) is not None:
-            best = scaled
-    return best
+    starts = [np.concatenate(closed_form_start(program, room)) for room in ROOM]
+    first = len(starts[0]) - program.groups
+    usable = [s for s in starts if np.all((s > 0) & np.isfinite(s))]
+    usable.sort(key=lambda s: float(s[:first].sum()))
+    for sparse in (True, False):
+        for start in usable:
+            scaled = Structured(program, start[:first], start[first:], sparse)
+            if _factor(scaled.matrix(np.ones(scaled.variables))) is not None:
+                return scaled
+    return None
 
 
 def solve(program: Program, tick: Callable[[], None] = lambda: None, close: float = CLOSE) -> Iterator[Iterate]:
@@ -89,7 +89,7 @@ def solve(program: Program, tick: Callable[[], None] = lambda: None, close: floa
     if scaled is None:
         return
     y = np.ones(scaled.variables)
-    yield scaled.iterate(y, np.inf)
+    yield _iterate(scaled, y, np.inf)
     p = scaled.matrix(y)
     factor = _factor(p)
     assert factor is not None
@@ -100,16 +100,18 @@ def solve(program: Program, tick: Callable[[], None] = lambda: None, close: floa
         tick()
         if factor is None or z_factor is None:
             return
-        mu = float(np.sum(p * z)) / len(p)
+        mu = float(np.vdot(p, z)) / len(p)
         newton = _Newton(scaled, z, s)
         if newton.solver is None:
             return
-        _, dp, dz = newton.direction(0.0, None)
+        _, dp, forward = newton.direction(0.0, None)
+        dz = -z - _symmetric(z @ forward)
         a_p, a_z = min(1.0, _to_boundary(factor, dp)), min(1.0, _to_boundary(z_factor, dz))
-        affine = float(np.sum((p + a_p * dp) * (z + a_z * dz))) / len(p)
+        affine = float(np.vdot(p + a_p * dp, z + a_z * dz)) / len(p)
         sigma = min(1.0, (max(affine, 0.0) / mu) ** max(1.0, 3 * min(a_p, a_z) ** 2))
-        second = dz @ dp @ s
-        dy, dp, dz = newton.direction(sigma * mu, (second + second.T) / 2)
+        second = _symmetric(dz @ forward)
+        dy, dp, forward = newton.direction(sigma * mu, second)
+        dz = sigma * mu * s - z - _symmetric(z @ forward) - second
         share = 0.9 + 0.09 * min(a_p, a_z)
         p, factor, a_p = _moved(p, dp, min(1.0, share * _to_boundary(factor, dp)))
         z, z_factor, _ = _moved(z, dz, min(1.0, share * _to_boundary(z_factor, dz)))
@@ -118,11 +120,16 @@ def solve(program: Program, tick: Callable[[], None] = lambda: None, close: floa
         y = y + a_p * dy
         s = _inverse(factor)
         objective = float(scaled.b @ y)
-        gap = float(np.sum(p * z)) / objective
-        yield scaled.iterate(y, gap)
+        gap = float(np.vdot(p, z)) / objective
+        yield _iterate(scaled, y, gap)
         infeasible = abs(float((scaled.b - scaled.adjoint(z)) @ y)) / objective
         if gap < close and infeasible < close:
             return
+
+
+def _iterate(scaled: Structured, y: np.ndarray, gap: float) -> Iterate:
+    inputs = scaled.inputs * y[: scaled.first]
+    return Iterate(inputs, scaled.multipliers * y[scaled.first :], float(inputs.sum()), gap)
 
 
 def _moved(matrix: np.ndarray, step: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray | None, float]:
@@ -139,7 +146,7 @@ def _moved(matrix: np.ndarray, step: np.ndarray, share: float) -> tuple[np.ndarr
 class _Newton:
     """The Schur complement at one iterate, factorised."""
 
-    def __init__(self, scaled: _Scaled, z: np.ndarray, s: np.ndarray) -> None:
+    def __init__(self, scaled: Structured, z: np.ndarray, s: np.ndarray) -> None:
         self.scaled, self.z, self.s = scaled, z, s
         schur = scaled.schur(z, s)
         self.scale = 1 / np.sqrt(np.maximum(np.diag(schur), 1e-300))
@@ -149,16 +156,18 @@ class _Newton:
         self.adjoint_s = scaled.adjoint(s)
 
     def direction(self, target: float, second: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Steps of y, P and Z towards P Z = target I; `second` corrects for the product of the steps."""
-        scaled, s, z = self.scaled, self.s, self.z
+        """Steps of y and P towards P Z = target I, and dP S; `second` corrects for the product of the steps."""
+        scaled = self.scaled
         right = target * self.adjoint_s - scaled.b
         if second is not None:
             right = right - scaled.adjoint(second)
         dy = self.scale * cho_solve((self.solver, True), self.scale * right)
         dp = scaled.linear(dy)
-        zps = z @ dp @ s
-        dz = target * s - z - (zps + zps.T) / 2
-        return dy, dp, dz if second is None else dz - second
+        return dy, dp, scaled.step_times(dp, self.s)
+
+
+def _symmetric(matrix: np.ndarray) -> np.ndarray:
+    return (matrix + matrix.T) / 2
 
 
 def _inverse(factor: np.ndarray) -> np.ndarray:
@@ -173,64 +182,6 @@ def _factor(matrix: np.ndarray) -> np.ndarray | None:
         return np.asarray(cholesky(matrix, lower=True, check_finite=True))
     except (LinAlgError, ValueError):
         return None
-
-
-class _Scaled:
-    """The program in coordinates in which the start is y = 1: multipliers of deep networks differ by many orders."""
-
-    def __init__(self, program: Program, inputs: np.ndarray, multipliers: np.ndarray) -> None:
-        self.program, self.inputs, self.multipliers = program, inputs, multipliers
-        coordinate = np.concatenate([np.broadcast_to(inputs, program.inputs), multipliers[program.neuron_group]])
-        self.shrink = 1 / np.sqrt(coordinate)
-        self.rows = program.rows * np.sqrt(multipliers[program.row_group])[:, None] * self.shrink
-        self.out = program.out * self.shrink
-        self.first = len(inputs)
-        self.input_group = np.arange(program.inputs) if program.each_input else np.zeros(program.inputs, dtype=int)
-        self.coordinate_group = np.concatenate([self.input_group, self.first + program.neuron_group])
-        self.row_group = self.first + program.row_group
-        self.variables = self.first + program.groups
-        self.b = np.concatenate([inputs, np.zeros(program.groups)])
-        self.b /= self.b.sum()
-        self.objective = float(inputs.sum())
-
-    def iterate(self, y: np.ndarray, gap: float) -> Iterate:
-        inputs = self.inputs * y[: self.first]
-        return Iterate(inputs, self.multipliers * y[self.first :], float(inputs.sum()), gap)
-
-    def linear(self, y: np.ndarray) -> np.ndarray:
-        """sum_j y_j F_j."""
-        result = -(self.rows.T @ (self.rows * y[self.row_group][:, None]))
-        result[np.diag_indices(len(result))] += y[self.coordinate_group]
-        return (result + result.T) / 2
-
-    def matrix(self, y: np.ndarray) -> np.ndarray:
-        return self.linear(y) - self.out.T @ self.out
-
-    def adjoint(self, x: np.ndarray) -> np.ndarray:
-        """tr(F_j X) for each j."""
-        found = np.bincount(self.coordinate_group, np.diag(x), self.variables)
-        seen = np.einsum("ij,ij->i", self.rows @ x, self.rows)
-        return found - np.bincount(self.row_group, seen, self.variables)
-
-    def schur(self, z: np.ndarray, s: np.ndarray) -> np.ndarray:
-        """tr(F_j Z F_k S): four entrywise products, summed over the members of groups."""
-        zq, sq = z @ self.rows.T, s @ self.rows.T
-        cross = zq * sq
-        unit, row = self.coordinate_group, self.row_group
-        total = _summed(z * s, unit, unit, self.variables)
-        mixed = _summed(cross, unit, row, self.variables)
-        total -= mixed + mixed.T
-        total += _summed((self.rows @ zq) * (self.rows @ sq), row, row, self.variables)
-        return (total + total.T) / 2
-
-
-def _summed(matrix: np.ndarray, rows: np.ndarray, columns: np.ndarray, size: int) -> np.ndarray:
-    """Entries summed by the groups of their row and column."""
-    from scipy.sparse import csr_matrix
-
-    left = csr_matrix((np.ones(len(rows)), (rows, np.arange(len(rows)))), shape=(size, len(rows)))
-    right = csr_matrix((np.ones(len(columns)), (np.arange(len(columns)), columns)), shape=(len(columns), size))
-    return np.asarray((left @ matrix) @ right)
 
 
 def _to_boundary(factor: np.ndarray, step: np.ndarray) -> float:

@@ -7,12 +7,13 @@ one for the inputs (l2) or for each of them (l-infinity); columns of E are unit 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from lipcert.activations.jacobian import BlockBound
 from lipcert.certificate.chains import Setting, step_terms
+from lipcert.graph import Increment
 
 SEEN = 1e-12
 """Relative singular values of what reads the inputs, below which a direction counts as not seen."""
@@ -31,8 +32,17 @@ class Program:
     row_group: np.ndarray
     neuron_group: np.ndarray
     out: np.ndarray
+    tilt: np.ndarray
+    """(neurons,) mean slope over half the range of slopes, of what centering split off; 0 for groups."""
+
+    partner: np.ndarray
+    """(neurons,) the row that belongs to a neuron; -1 for members of groups."""
+
     levels: tuple[slice, ...]
     """Neurons of each node, as coordinates."""
+
+    row_levels: tuple[slice, ...]
+    """Rows of each node."""
 
     each_input: bool
     """Whether every input has a multiplier of its own (l-infinity)."""
@@ -65,13 +75,19 @@ def build(setting: Setting, outputs: np.ndarray | None = None) -> Program:
     sizes = {node: setting.graph.size(node) for node in nodes}
     places = dict(zip(nodes, np.cumsum([0, *sizes.values()])[:-1].tolist(), strict=True)) if nodes else {}
     neurons, inputs = sum(sizes.values()), setting.graph.size(setting.x)
-    rows, row_group, neuron_group = [], [], []
-    count = 0
+    rows, row_group, neuron_group, tilt, partner, row_levels = [], [], [], [], [], []
+    count = height = 0
     for node in nodes:
-        bound = setting.increments.bound(node)
+        body, bound = setting.graph.nodes[node], setting.increments.bound(node)
+        assert isinstance(body, Increment)
         assert bound is not None
         stacked = _row(setting, node, places, sizes, neurons)
         rows.append(bound.spectral[:, None] * stacked)
+        mean = np.zeros(sizes[node]) if body.mean is None else body.mean
+        tilt.append(mean if body.mean is None else mean / bound.spectral)
+        partner.append(np.where(mean != 0, height + np.arange(sizes[node]), -1))
+        row_levels.append(slice(height, height + len(stacked)))
+        height += len(stacked)
         groups = len(bound.columns) if isinstance(bound, BlockBound) else sizes[node]
         if not groups:
             continue
@@ -87,7 +103,10 @@ def build(setting: Setting, outputs: np.ndarray | None = None) -> Program:
         np.concatenate(row_group) if rows else np.zeros(0, dtype=int),
         np.concatenate(neuron_group) if rows else np.zeros(0, dtype=int),
         out if outputs is None else out[outputs],
+        np.concatenate(tilt) if rows else np.zeros(0),
+        np.concatenate(partner) if rows else np.zeros(0, dtype=int),
         levels,
+        tuple(row_levels),
         setting.norm_in == math.inf,
     )
     return program if program.each_input or not program.is_finite else _reduced(program)
@@ -123,12 +142,4 @@ def _reduced(program: Program) -> Program:
 
     shift = basis.shape[1] - n
     levels = tuple(slice(level.start + shift, level.stop + shift) for level in program.levels)
-    return Program(
-        basis.shape[1],
-        moved(program.rows),
-        program.row_group,
-        program.neuron_group,
-        moved(program.out),
-        levels,
-        program.each_input,
-    )
+    return replace(program, inputs=basis.shape[1], rows=moved(program.rows), out=moved(program.out), levels=levels)

@@ -1,0 +1,203 @@
+"""The program in coordinates that keep its zeros, scaled so that the start is y = 1.
+
+Centering passes the mean slopes on, so that every row reads everything before it. With z = psi + m v, the output of
+the whole activation, in place of its centered part psi, a row reads again what its layer reads. Each neuron then has
+F = u u' - q q' with u = e - (m / s) q: a Newton step needs the products of the rows with Z and S, block by block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+from lipcert.methods.lipsdp.program import Program
+
+NOTHING = 1e-10
+"""What is left of a block, relative to what it was, when the mean slopes have cancelled."""
+
+Index = slice | np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """A matrix as slices of rows, each over the columns that it touches."""
+
+    shape: tuple[int, int]
+    parts: tuple[tuple[slice, slice, np.ndarray], ...]
+
+    def times(self, x: np.ndarray) -> np.ndarray:
+        """M x."""
+        result = np.zeros((self.shape[0], x.shape[1]))
+        for rows, columns, block in self.parts:
+            np.matmul(block, x[columns], out=result[rows])
+        return result
+
+
+def in_blocks(matrix: np.ndarray, rows: Sequence[slice], columns: Sequence[slice], tiny: np.ndarray) -> Blocks:
+    """A matrix without the blocks that are at most `tiny` (rows, columns)."""
+    parts = []
+    for i, row in enumerate(rows):
+        seen = [c for j, c in enumerate(columns) if np.abs(matrix[row, c]).max(initial=0.0) > tiny[i, j]]
+        if seen:
+            hull = slice(seen[0].start, seen[-1].stop)
+            parts.append((row, hull, np.ascontiguousarray(matrix[row, hull])))
+    return Blocks((matrix.shape[0], matrix.shape[1]), tuple(parts))
+
+
+class Structured:
+    """minimise b'y subject to sum_j y_j F_j - out out' > 0, variables: inputs first, then groups.
+
+    `sparse`: in coordinates that keep the zeros; else centered, which weights of very unlike size need.
+    """
+
+    def __init__(self, program: Program, inputs: np.ndarray, multipliers: np.ndarray, sparse: bool = True) -> None:
+        self.program, self.inputs, self.multipliers = program, inputs, multipliers
+        n = program.inputs
+        coordinate = np.concatenate([np.broadcast_to(inputs, n), multipliers[program.neuron_group]])
+        shrink = 1 / np.sqrt(coordinate)
+        rows = program.rows * np.sqrt(multipliers[program.row_group])[:, None] * shrink
+        out = program.out * shrink
+        self.first = len(inputs)
+        self.variables = self.first + program.groups
+        input_group = np.arange(n) if program.each_input else np.zeros(n, dtype=int)
+        self.coordinate_group = np.concatenate([input_group, self.first + program.neuron_group])
+        self.row_group = self.first + program.row_group
+        self.b = np.concatenate([inputs, np.zeros(program.groups)])
+        self.b /= self.b.sum()
+        self.objective = float(inputs.sum())
+        tilted = np.flatnonzero(program.partner >= 0) if sparse else np.zeros(0, dtype=int)
+        self.units: Index = _index(n + tilted)
+        self.partners: Index = _index(program.partner[tilted])
+        self.tilt = program.tilt[tilted]
+        levels = [slice(0, n), *program.levels]
+        out, self.blocks = _uncentered(program, rows, out, tilted, levels)
+        self.constant = out.T @ out
+        self.pattern = _pattern(self.linear(np.random.default_rng(0).uniform(1, 2, self.variables)), levels)
+
+    def linear(self, y: np.ndarray) -> np.ndarray:
+        """sum_j y_j F_j."""
+        size = self.program.size
+        weight = -y[self.row_group]
+        tilt = self.tilt * y[self.row_group[self.partners]]
+        weight[self.partners] += self.tilt * tilt
+        result, cross = np.zeros((size, size)), np.zeros((size, size))
+        by_row = np.zeros(self.blocks.shape[0])
+        by_row[self.partners] = tilt
+        target = np.full(self.blocks.shape[0], -1)
+        target[self.partners] = np.arange(size)[self.units]
+        for rows, columns, block in self.blocks.parts:
+            result[columns, columns] += block.T @ (block * weight[rows][:, None])
+            if np.any(target[rows] >= 0):
+                cross[_index(target[rows]), columns] -= block * by_row[rows][:, None]
+        result += cross
+        result += cross.T
+        result[np.diag_indices(size)] += y[self.coordinate_group]
+        return (result + result.T) / 2
+
+    def matrix(self, y: np.ndarray) -> np.ndarray:
+        return self.linear(y) - self.constant
+
+    def step_times(self, step: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """(sum_j y_j F_j) x for a matrix that `linear` made."""
+        result = np.empty_like(x)
+        for rows, columns in self.pattern:
+            np.matmul(step[rows, columns], x[columns], out=result[rows])
+        return result
+
+    def adjoint(self, x: np.ndarray) -> np.ndarray:
+        """tr(F_j X) for each j, X symmetric."""
+        units = np.diag(x).copy()
+        seen = self.blocks.times(x)
+        squares = np.zeros(len(seen))
+        for rows, columns, block in self.blocks.parts:
+            squares[rows] = np.einsum("ij,ij->i", seen[rows, columns], block)
+        across = np.diagonal(seen[self.partners][:, self.units])
+        units[self.units] += self.tilt * (self.tilt * squares[self.partners] - 2 * across)
+        found = np.bincount(self.coordinate_group, units, self.variables)
+        return found - np.bincount(self.row_group, squares, self.variables)
+
+    def schur(self, z: np.ndarray, s: np.ndarray) -> np.ndarray:
+        """tr(F_j Z F_k S): three entrywise products of Z and S seen by units and rows, summed over groups."""
+        uz, cz, rz = self._seen(z)
+        us, cs, rs = self._seen(s)
+        units, rows = _Runs(self.coordinate_group, self.variables), _Runs(self.row_group, self.variables)
+        uz *= us
+        cz *= cs
+        rz *= rs
+        total = units.summed(uz, units)
+        mixed = units.summed(cz, rows)
+        total -= mixed
+        total -= mixed.T
+        total += rows.summed(rz, rows)
+        return (total + total.T) / 2
+
+    def _seen(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """U X U', U X R', R X R' for the units U = E - tilt R and the rows R."""
+        seen = self.blocks.times(x)
+        rows = self.blocks.times(np.ascontiguousarray(seen.T))
+        units, across = x.copy(), np.ascontiguousarray(seen.T)
+        tilted = self.tilt[:, None] * seen[self.partners]
+        units[self.units] -= tilted
+        units[:, self.units] -= tilted.T
+        both = rows[self.partners]
+        units[self._square()] += np.outer(self.tilt, self.tilt) * both[:, self.partners]
+        across[self.units] -= self.tilt[:, None] * both
+        return units, across, rows
+
+    def _square(self) -> tuple[Index, Index]:
+        if isinstance(self.units, slice):
+            return self.units, self.units
+        return np.ix_(self.units, self.units)  # type: ignore[return-value]
+
+
+class _Runs:
+    """Sums over runs of equal group numbers, which ascend; each group from the first to the last has members."""
+
+    def __init__(self, groups: np.ndarray, size: int) -> None:
+        self.size = size
+        self.starts = np.flatnonzero(np.diff(groups, prepend=-1)) if groups.size else np.zeros(0, dtype=int)
+        self.at = groups[self.starts]
+        self.single = len(self.starts) == len(groups)
+
+    def summed(self, matrix: np.ndarray, columns: _Runs) -> np.ndarray:
+        """Entries of the runs of rows (self) and columns, added up, at the numbers of their groups."""
+        result = np.zeros((self.size, columns.size))
+        if matrix.size:
+            if not self.single:
+                matrix = np.add.reduceat(matrix, self.starts, axis=0)
+            if not columns.single:
+                matrix = np.add.reduceat(matrix, columns.starts, axis=1)
+            result[np.ix_(self.at, columns.at)] = matrix
+        return result
+
+
+def _index(places: np.ndarray) -> Index:
+    """A slice where the places are consecutive: views are faster than copies."""
+    if places.size and np.all(np.diff(places) == 1):
+        return slice(int(places[0]), int(places[-1]) + 1)
+    return places
+
+
+def _uncentered(
+    program: Program, rows: np.ndarray, out: np.ndarray, tilted: np.ndarray, levels: list[slice]
+) -> tuple[np.ndarray, Blocks]:
+    """Rows and outputs in terms of z = psi + tilt q: q = B x + A psi = (I + A tilt)^-1 (B x + A z)."""
+    columns = program.inputs + tilted
+    moving = np.eye(len(rows))
+    moving[:, program.partner[tilted]] += rows[:, columns] * program.tilt[tilted]
+    # a node reads only nodes before it: the matrix is triangular
+    moved = solve_triangular(moving, rows, lower=True, unit_diagonal=True, check_finite=False) if tilted.size else rows
+    feeding = np.zeros((len(out), len(rows)))
+    feeding[:, program.partner[tilted]] = out[:, columns] * program.tilt[tilted]
+    before = np.array([[np.abs(rows[r, c]).max(initial=0.0) for c in levels] for r in program.row_levels])
+    tiny = NOTHING * before.reshape(len(program.row_levels), len(levels))
+    return out - feeding @ moved, in_blocks(moved, program.row_levels, levels, tiny)
+
+
+def _pattern(matrix: np.ndarray, levels: list[slice]) -> list[tuple[slice, slice]]:
+    """For each level of coordinates, the columns that a matrix like this one may touch."""
+    found = in_blocks(matrix, levels, levels, np.zeros((len(levels), len(levels))))
+    return [(rows, columns) for rows, columns, _ in found.parts]
