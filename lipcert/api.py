@@ -77,6 +77,7 @@ def bound(
     timeout: float | None = None,
     gap: float | None = None,
     device: str = "auto",
+    solver: str = "native",
     on_step: Callable[[str, Outcome], None] = lambda what, outcome: None,
 ) -> Report:
     """Certify how much the outputs can change per change of the inputs, in the norms 1, 2 or inf.
@@ -84,7 +85,7 @@ def bound(
     Everywhere, or over a `region`: a ball of radius `eps` around `center` (one number fills it; in the norm `ball`, by
     default norm_in; in the model's input units), or a lipcert.problem Box. `outputs` picks output entries, or a
     Margin(i, j). Stops after `timeout` seconds (default 60), or when upper / lower is at most `gap`; the best verified
-    bound is reported.
+    bound is reported. `solver` finds the multipliers of LipSDP: native, clarabel, scs or mosek.
 
         >>> report = lipcert.bound("models/digits_relu.onnx", norm=2, center=np.zeros(64), eps=0.01)
         >>> report.status, report.lower <= report.upper
@@ -111,7 +112,7 @@ def bound(
     query = Query(**{**vars(query), "region": _region(region, center, eps, ball, query, size)})
     problem = pose(loaded.graph, query)
     try:
-        outcome = solve(problem, method=method, timeout=timeout, gap=gap, device=device, on_step=on_step)
+        outcome = solve(problem, method=method, timeout=timeout, gap=gap, device=device, solver=solver, on_step=on_step)
     except UnsupportedModelError as error:
         raise UnsupportedModelError(f"{loaded.path}: {error.message}", hint=error.hint) from None
     return build_report(loaded, query, outcome)

@@ -34,11 +34,21 @@ if TYPE_CHECKING:
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="S", help="Seconds to spend at most  [default: 60]")
 @click.option("--gap", type=click.FloatRange(min=1), metavar="G", help="Stop once upper / lower is at most G.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda: where to search.")
+@click.option("--solver", default="native", show_default=True, help="Of LipSDP: native, clarabel, scs or mosek.")
 @click.option("--max", "limit", type=float, metavar="L", help="Exit with status 1 if the bound is above L.")
 @click.option("--json", "json_path", metavar="FILE", help="Write the report with its certificate (- for stdout).")
+@click.option("--certificate", metavar="FILE", help="The same, written only where something is certified.")
 @click.option("--quiet", "-q", is_flag=True, help="Print the certified number only.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-def bound(model: str, json_path: str | None, limit: float | None, quiet: bool, debug: bool, **options: Any) -> int:
+def bound(
+    model: str,
+    json_path: str | None,
+    certificate: str | None,
+    limit: float | None,
+    quiet: bool,
+    debug: bool,
+    **options: Any,
+) -> int:
     """Certify how much the outputs of MODEL (an ONNX file) can change per change of its inputs."""
     import math
 
@@ -51,9 +61,10 @@ def bound(model: str, json_path: str | None, limit: float | None, quiet: bool, d
     if limit is not None and not (math.isfinite(limit) and limit >= 0):
         raise UsageError(f"--max: {limit} is not a limit", hint="use a finite number >= 0")
     norm_in, norm_out = _norms(options)
-    if json_path is not None:
-        check_writable(json_path)
-    to_stdout = json_path == "-"
+    for path in (json_path, certificate):
+        if path is not None:
+            check_writable(path)
+    to_stdout = "-" in (json_path, certificate)
     with progress("import", enabled=not quiet) as say:
         loaded = api.load(model)
         report = api.bound(
@@ -68,12 +79,15 @@ def bound(model: str, json_path: str | None, limit: float | None, quiet: bool, d
             timeout=options["timeout"],
             gap=options["gap"],
             device=options["device"],
+            solver=options["solver"],
             on_step=lambda what, outcome: say(what, outcome.upper),
         )
     if not to_stdout:
-        print_bound(report, limit, json_path, quiet)
+        print_bound(report, limit, json_path or certificate, quiet)
     if json_path is not None:
         write_json(report, json_path)
+    if certificate is not None and report.upper is not None:
+        write_json(report, certificate)
     return exit_status(report, limit)
 
 

@@ -32,6 +32,12 @@ class Progress:
 
     arithmetic: Arithmetic = field(default_factory=Arithmetic)
 
+    solver: str = "native"
+    """Which solver finds the multipliers of LipSDP."""
+
+    notes: list[str] = field(default_factory=list)
+    """What a method has to say about its next claim; the report shows it."""
+
     def remaining(self) -> float:
         return self.deadline - time.monotonic()
 

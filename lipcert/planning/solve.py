@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 
 from lipcert.arithmetic.threads import idle_cores
 from lipcert.certificate import Claim, verify, verify_witness
-from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.errors import NotProvedError, UnsupportedModelError, UsageError
 from lipcert.methods import Method, OutOfTime, Progress, Unsuitable
 from lipcert.methods.gram import GramMethod
@@ -43,22 +42,30 @@ def solve(
     timeout: float | None = None,
     gap: float | None = None,
     device: str = "auto",
+    solver: str = "native",
     lower: bool = True,
     on_step: Callable[[str, Outcome], None] = lambda what, outcome: None,
 ) -> Outcome:
     """Bound the problem from above and below until the methods are done, the gap is reached or time is up.
 
     Raises UnsupportedModelError where a node is not Lipschitz over the region, as far as its box tells.
+    `solver` finds the multipliers of LipSDP: native, clarabel, scs or mosek.
     `gap` stops early once upper / lower is at most this. A KeyboardInterrupt ends the run with what is verified so far.
     """
     if timeout is not None and not timeout >= 0:
         raise UsageError(f"--timeout: {timeout} is not a number of seconds", hint="use 0 or more")
     if gap is not None and not gap >= 1:
         raise UsageError(f"--gap: {gap} is not a ratio of bounds", hint="use 1 or more")
+    if solver != "native":
+        from lipcert.methods.lipsdp.reference import check_solver
+
+        check_solver(solver)
+        if method not in ("auto", "lipsdp"):
+            raise UsageError(f"--solver: the method {method} solves no program", hint="use --method lipsdp")
     outcome = Outcome()
     started = time.monotonic()
     budget = DEFAULT_TIMEOUT if timeout is None else timeout
-    progress = Progress(started + budget, device)
+    progress = Progress(started + budget, device, solver=solver)
     try:
         with idle_cores():
             _run(problem, _chosen(method), outcome, progress, gap, device, lower, on_step)
@@ -94,7 +101,7 @@ def _run(
     began = time.monotonic()
     for name, claim, seconds in _claims(problem, methods, outcome, progress):
         on_step(name, outcome)
-        _consider(problem, name, claim, seconds, outcome, progress.arithmetic)
+        _consider(problem, name, claim, seconds, outcome, progress)
         # The search loads torch: it waits for the claims that take less time than that, unless --gap needs it.
         if not searched and (gap is not None or time.monotonic() - began > LOWER_BOUND_AFTER):
             _search_lower(problem, outcome, progress, device, on_step)
@@ -133,13 +140,18 @@ def _claims(
             yield method.name, claim, time.monotonic() - began
 
 
-def _consider(problem: Problem, name: str, claim: Claim, seconds: float, outcome: Outcome, by: Arithmetic) -> None:
+def _consider(problem: Problem, name: str, claim: Claim, seconds: float, outcome: Outcome, progress: Progress) -> None:
     """Verify a claim that would improve on the best one, and keep it if it holds."""
+    by = progress.arithmetic
+    note = "; ".join(progress.notes)
+    progress.notes.clear()
     if not math.isfinite(claim.value):
         outcome.attempts.append(Attempt(name, "refused", None, seconds, "the bound overflows"))
         return
     if outcome.upper is not None and claim.value >= outcome.upper:
-        outcome.attempts.append(Attempt(name, "skipped", claim.value, seconds, "no better than the best verified"))
+        outcome.attempts.append(
+            Attempt(name, "skipped", claim.value, seconds, note or "no better than the best verified")
+        )
         return
     began = time.monotonic()
     try:
@@ -149,7 +161,7 @@ def _consider(problem: Problem, name: str, claim: Claim, seconds: float, outcome
         outcome.attempts.append(Attempt(name, "refused", claim.value, seconds, refusal.message))
         return
     seconds += time.monotonic() - began
-    outcome.attempts.append(Attempt(name, "certified", claim.value, seconds))
+    outcome.attempts.append(Attempt(name, "certified", claim.value, seconds, note))
     outcome.claim, outcome.method = claim, name
 
 

@@ -30,12 +30,18 @@ CLOSE = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Iterate:
-    """Feasible multipliers of inputs and groups; `objective` bounds |dy|^2, `dual` is below the optimum if positive."""
+    """Feasible multipliers of inputs and groups; `objective` bounds |dy|^2."""
 
     inputs: np.ndarray
     multipliers: np.ndarray
     objective: float
-    gap: float
+    gap: float = np.inf
+    """Relative distance to the dual objective, its infeasibility added."""
+
+    @property
+    def dual(self) -> float:
+        """What no multipliers get below, as far as floating point tells; 0 where nothing is known."""
+        return max(0.0, self.objective * (1 - self.gap)) if np.isfinite(self.gap) else 0.0
 
 
 def closed_form_start(program: Program, room: float) -> tuple[np.ndarray, np.ndarray]:
@@ -69,8 +75,11 @@ def _largest(matrix: np.ndarray) -> float:
     return float(np.linalg.eigvalsh(matrix)[-1]) if matrix.size else 0.0
 
 
-def _start(program: Program) -> Structured | None:
-    """The best of a few: with little room multipliers explode from layer to layer, and margins vanish in rounding."""
+def feasible_start(program: Program) -> Structured | None:
+    """The best of a few closed-form starts that is one in floating point.
+
+    With little room multipliers explode from layer to layer, and margins vanish in rounding.
+    """
     starts = [np.concatenate(closed_form_start(program, room)) for room in ROOM]
     first = len(starts[0]) - program.groups
     usable = [s for s in starts if np.all((s > 0) & np.isfinite(s))]
@@ -85,7 +94,7 @@ def _start(program: Program) -> Structured | None:
 
 def solve(program: Program, tick: Callable[[], None] = lambda: None, close: float = CLOSE) -> Iterator[Iterate]:
     """Iterates from the closed-form start on, each feasible and nearer to the optimum."""
-    scaled = _start(program)
+    scaled = feasible_start(program)
     if scaled is None:
         return
     y = np.ones(scaled.variables)
@@ -121,8 +130,8 @@ def solve(program: Program, tick: Callable[[], None] = lambda: None, close: floa
         s = _inverse(factor)
         objective = float(scaled.b @ y)
         gap = float(np.vdot(p, z)) / objective
-        yield _iterate(scaled, y, gap)
         infeasible = abs(float((scaled.b - scaled.adjoint(z)) @ y)) / objective
+        yield _iterate(scaled, y, gap + infeasible)
         if gap < close and infeasible < close:
             return
 

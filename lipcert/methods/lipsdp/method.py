@@ -30,6 +30,9 @@ ROOM = (1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 CANDIDATES = 4
 """The best iterates, of which each is tried with the same room before it is enlarged."""
 
+SHARE = 0.8
+"""Of what time is left, for a reference solver; the rest is for repair and proof."""
+
 SPARE_SCALE = 1 - 2.0**-34
 """Scales of inputs are stored this much smaller than proven, for other machines' roundings."""
 
@@ -90,18 +93,32 @@ def _scaling(setting: Setting, output: int | None, progress: Progress) -> Scalin
         outputs = np.where(np.arange(outputs.size) == output, 1.0, 0.0)
     iterates: list[Iterate] = []
     try:
-        for iterate in solve(program, setting.by.tick):
+        for iterate in _iterates(program, progress):
             iterates.append(iterate)
     except OutOfTime:
         if output is not None:
             raise  # the claim of all outputs stands
     best = sorted(iterates, key=lambda i: i.objective)[:CANDIDATES]
+    dual = max((i.dual for i in iterates), default=0.0)
+    if dual and output is None and setting.norm_out == 2:
+        # of all outputs in l2: what is claimed for other norms is derived from that
+        progress.notes.append(
+            f"no multipliers of LipSDP give less than {math.sqrt(dual):.9g} in l2 (dual bound, not proven)"
+        )
     for room in ROOM:  # the last iterates are the nearest to what cannot be proven
         for iterate in best:
             scaling = _proven(setting, program, iterate, outputs, room)
             if scaling is not None:
                 return scaling
     return None
+
+
+def _iterates(program: Program, progress: Progress) -> Iterator[Iterate]:
+    if progress.solver == "native":
+        return solve(program, progress.arithmetic.tick)
+    from lipcert.methods.lipsdp.reference import reference_iterates
+
+    return reference_iterates(program, progress.solver, max(1.0, SHARE * progress.remaining()), progress.notes)
 
 
 def _proven(setting: Setting, program: Program, iterate: Iterate, outputs: np.ndarray, room: float) -> Scaling | None:

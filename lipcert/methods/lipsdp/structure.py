@@ -35,6 +35,12 @@ class Blocks:
             np.matmul(block, x[columns], out=result[rows])
         return result
 
+    def dense(self) -> np.ndarray:
+        result = np.zeros(self.shape)
+        for rows, columns, block in self.parts:
+            result[rows, columns] = block
+        return result
+
 
 def in_blocks(matrix: np.ndarray, rows: Sequence[slice], columns: Sequence[slice], tiny: np.ndarray) -> Blocks:
     """A matrix without the blocks that are at most `tiny` (rows, columns)."""
@@ -76,6 +82,12 @@ class Structured:
         out, self.blocks = _uncentered(program, rows, out, tilted, levels)
         self.constant = out.T @ out
         self.pattern = _pattern(self.linear(np.random.default_rng(0).uniform(1, 2, self.variables)), levels)
+
+    def unit_rows(self) -> np.ndarray:
+        """U = E - tilt R: one row for each coordinate."""
+        units = np.eye(self.program.size)
+        units[self.units] -= self.tilt[:, None] * self.blocks.dense()[self.partners]
+        return units
 
     def linear(self, y: np.ndarray) -> np.ndarray:
         """sum_j y_j F_j."""
