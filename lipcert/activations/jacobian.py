@@ -45,6 +45,14 @@ class DiagonalBound(JacobianBound):
 
 
 @dataclass(frozen=True, eq=False)
+class SlopeBound(DiagonalBound):
+    """J is diagonal, entry i in [low[i], high[i]], which `steepest` bounds in absolute value."""
+
+    low: np.ndarray
+    high: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class BlockBound(JacobianBound):
     """J is block diagonal, one block of m rows and k columns for each of G groups."""
 

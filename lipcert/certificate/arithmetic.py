@@ -13,7 +13,7 @@ import numpy as np
 from lipcert.arithmetic.enclosure import Enclosure
 from lipcert.arithmetic.rounding import down, inflate, norm_up, up
 from lipcert.arithmetic.threads import over_parts
-from lipcert.certificate.definite import GramForm, gram_form, hermitian_forms_prove
+from lipcert.certificate.definite import GramForm, SymmetricBlocks, gram_form, hermitian_forms_prove
 from lipcert.operators import LinearOperator, enclosed
 from lipcert.problem import Norm
 
@@ -70,6 +70,10 @@ class Arithmetic:
     def proves_spectral(self, matrix: Enclosure, sigma: float) -> bool:
         """Whether |W|_2 <= sigma is proven for every W enclosed."""
         return matrix.is_finite and self.gram(matrix).proves(sigma)
+
+    def proves_positive(self, form: SymmetricBlocks) -> bool:
+        """Whether every symmetric matrix within the form's error is proven positive definite."""
+        return form.is_positive_definite()
 
     def gram(self, matrix: Enclosure) -> GramForm:
         """The Gram form of a finite matrix; the latest one is kept."""

@@ -6,6 +6,7 @@ balls exactly, and balls back to float64 enclosures that contain them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from lipcert.arithmetic.balls import arb_matrix, as_ball, as_balls, matrix_produ
 from lipcert.arithmetic.enclosure import Enclosure
 from lipcert.arithmetic.rounding import up
 from lipcert.certificate.arithmetic import Arithmetic
+from lipcert.certificate.definite import SymmetricBlocks
 from lipcert.operators import Dense, Leaf, LinearOperator, Product, Row, Sum
 from lipcert.problem import Norm
 
@@ -72,6 +74,16 @@ class BallArithmetic(Arithmetic):
         forms = (Enclosure(np.block([[a, -b], [b, a]]), around) for a, b in zip(re, im, strict=True))
         return np.array([spectral_bound_holds(form, sigma) for form in forms], dtype=bool)
 
+    def proves_positive(self, form: SymmetricBlocks) -> bool:
+        """With the error terms that the form comes with: its entries are float64 sums."""
+        matrix, error = form.dense()
+        if not (np.isfinite(matrix).all() and np.isfinite(error).all()):
+            return False
+        largest = float(error.max(initial=0.0))  # |E|_2 of a symmetric E is at most its largest row sum
+        return _is_positive(
+            len(matrix), lambda: arb_matrix(as_balls(matrix)) - _diagonal_matrix(len(matrix), arb(largest))
+        )
+
     def _write_out(self, op: LinearOperator) -> Enclosure:
         if isinstance(op, Leaf):
             return super()._write_out(op)  # single stored numbers: nothing is rounded
@@ -114,8 +126,7 @@ class BallArithmetic(Arithmetic):
 def spectral_bound_holds(matrix: Enclosure, sigma: float) -> bool:
     """Whether |W|_2 <= sigma for every W enclosed, without any floating-point error theory.
 
-    With A = sigma^2 I - W W' in balls, L a float Cholesky factor of its midpoint and X near L^-1: the smallest
-    singular value of L is at least (1 - |I - X L|) / |X|, and A > 0 if |A - L L'| is below its square.
+    sigma^2 I - W W' is positive definite in balls.
     """
     if not (np.isfinite(sigma) and sigma >= 0):
         return False
@@ -124,21 +135,34 @@ def spectral_bound_holds(matrix: Enclosure, sigma: float) -> bool:
     rows, columns = magnitude.any(axis=1), magnitude.any(axis=0)
     value = value.rearrange(lambda w: w[np.ix_(rows, columns)])
     n = value.shape[0]
+
+    def form() -> arb_mat:
+        w = arb_matrix(to_balls(value))
+        return _diagonal_matrix(n, arb(sigma) * arb(sigma)) - w * w.transpose()
+
+    return _is_positive(n, form)
+
+
+def _is_positive(n: int, make: Callable[[], arb_mat]) -> bool:
+    """Whether a symmetric n x n matrix A of balls, made at 106 bits, is proven positive definite.
+
+    With L a float Cholesky factor of its midpoint and X near L^-1, the smallest singular value of L is at least
+    (1 - |I - X L|) / |X|, and A > 0 if |A - L L'| is below its square.
+    """
     if n == 0:
-        return sigma >= 0
+        return True
     if n > MAX_DIMENSION:
         from lipcert.errors import NotProvedError
 
         raise NotProvedError(
-            f"a spectral proof of dimension {n} is too large for ball arithmetic (limit {MAX_DIMENSION})",
+            f"a proof of dimension {n} is too large for ball arithmetic (limit {MAX_DIMENSION})",
             hint="check without --strict",
         )
     from flint import ctx
 
     before, ctx.prec = ctx.prec, 106
     try:
-        w = arb_matrix(to_balls(value))
-        form = _diagonal_matrix(n, arb(sigma) * arb(sigma)) - w * w.transpose()
+        form = make()
         middle = np.array([[float(form[i, j].mid()) for j in range(n)] for i in range(n)])
         try:
             lower = np.linalg.cholesky((middle + middle.T) / 2)

@@ -17,7 +17,7 @@ from lipcert.arithmetic.rounding import add_up, inflate, mul_up, sqrt_up
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.boxes import Bounds
 from lipcert.certificate.claim import NormProof, SpectralChain, Step
-from lipcert.certificate.increments import IncrementGraph, increment_graph, moving_terms
+from lipcert.certificate.increments import IncrementGraph, Split, increment_graph, moving_terms
 from lipcert.certificate.norms import magnitude, norm_bound, row_norms
 from lipcert.errors import NotProvedError
 from lipcert.graph import Affine, Graph, Increment, Input
@@ -53,11 +53,18 @@ def prepare(
     problem: Problem, boxes: list[Bounds], center: bool, by: Arithmetic, tick: Callable[[], None] = lambda: None
 ) -> Setting:
     """The increments over the region whose boxes are given, centered or plain."""
+    return prepare_split(problem, boxes, "centered" if center else "whole", by, tick)
+
+
+def prepare_split(
+    problem: Problem, boxes: list[Bounds], how: Split, by: Arithmetic, tick: Callable[[], None] = lambda: None
+) -> Setting:
+    """The increments over the region whose boxes are given."""
     if not isinstance(problem.graph.nodes[problem.y], Affine):
         raise NotProvedError("the outputs are not an affine node")  # pose makes them one
     increments = by.kept(
-        ("increments", problem.graph, problem.x, problem.y, boxes, center),
-        lambda: increment_graph(problem.graph, problem.x, problem.y, boxes, center),
+        ("increments", problem.graph, problem.x, problem.y, boxes, how),
+        lambda: increment_graph(problem.graph, problem.x, problem.y, boxes, how),
     )
     return Setting(increments, problem.query.norm_in, problem.query.norm_out, by, tick)
 

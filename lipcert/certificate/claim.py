@@ -119,7 +119,7 @@ class SpectralChain:
 
 @dataclass(frozen=True, eq=False)
 class Scaling:
-    """Scales of inputs, of all neurons (node after node) and of outputs (0: left out): certificate.scaled."""
+    """Scales of inputs, of all neurons (node after node) and of outputs (0: left out): certificate.inequality."""
 
     inputs: np.ndarray
     hidden: np.ndarray
@@ -127,17 +127,16 @@ class Scaling:
 
 
 @dataclass(frozen=True)
-class Scaled:
-    """LipSDP: the scaled increments of the whole network have a spectral norm of at most 1. `center` as above.
+class Inequality:
+    """LipSDP: the linear matrix inequality of the network is positive definite at these scales.
 
     One scaling for all outputs; for outputs in l-infinity, several may share them.
     """
 
-    center: bool
     scalings: tuple[Scaling, ...]
 
 
-Evidence = AbsoluteChain | SpectralChain | Scaled
+Evidence = AbsoluteChain | SpectralChain | Inequality
 
 
 @dataclass(frozen=True)

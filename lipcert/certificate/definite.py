@@ -7,6 +7,7 @@ definite, where shift_i >= n g a_ii + (R d)_i / d_i + underflow, g = gamma / (1 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +55,99 @@ def _factorise(matrices: np.ndarray) -> np.ndarray:
             return np.zeros(1, dtype=bool)
     middle = len(matrices) // 2
     return np.concatenate([_factorise(matrices[:middle]), _factorise(matrices[middle:])])
+
+
+PANEL = 64
+"""Columns of a block that are solved for at a time."""
+
+
+class SymmetricBlocks:
+    """A symmetric matrix by blocks, the lower ones; those that are missing are zero. Row sums bound its error."""
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self.sizes = list(sizes)
+        self.blocks: dict[tuple[int, int], np.ndarray] = {}
+        self.errors = [np.zeros(size) for size in sizes]
+
+    def add(self, i: int, j: int, value: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> None:
+        """Add to block (i, j), i >= j (on the diagonal all of it), whose error has these row and column sums."""
+        self.errors[i] = inflate(self.errors[i] + rows, 1)
+        if i != j:
+            self.errors[j] = inflate(self.errors[j] + columns, 1)
+        if (i, j) not in self.blocks:
+            self.blocks[i, j] = value
+            return
+        total = self.blocks[i, j] + value
+        size = np.abs(total)
+        self.errors[i] = inflate(self.errors[i] + U * size.sum(axis=1), size.shape[1] + 2)
+        if i != j:
+            self.errors[j] = inflate(self.errors[j] + U * size.sum(axis=0), len(size) + 2)
+        self.blocks[i, j] = total
+
+    def dense(self) -> tuple[np.ndarray, np.ndarray]:
+        """All of it, the lower part mirrored, and the row sums of its error."""
+        starts = np.cumsum([0, *self.sizes])
+        matrix = np.zeros((starts[-1], starts[-1]))
+        for (i, j), block in self.blocks.items():
+            matrix[starts[i] : starts[i + 1], starts[j] : starts[j + 1]] = block
+        return np.tril(matrix) + np.tril(matrix, -1).T, np.concatenate([np.zeros(0), *self.errors])
+
+    def is_positive_definite(self) -> bool:
+        """Whether every symmetric matrix within the error is proven positive definite.
+
+        The factorisation below computes each entry as Cholesky does, its sums in some order, products with zero left
+        out: the theorem holds with the whole dimension.
+        """
+        n = sum(self.sizes)
+        if not n:
+            return True
+        diagonals = [np.diagonal(self.blocks[i, i]) for i in range(len(self.sizes))]
+        finite = all(np.isfinite(b).all() for b in (*self.blocks.values(), *self.errors))
+        if not finite or not all((d > 0).all() for d in diagonals):
+            return False
+        g = gamma(n + 3)
+        g = up(g / down(1 - g))
+        underflow = 4 * n * (2 * (n + 1) + max(float(d.max(initial=0.0)) for d in diagonals)) * ETA * 2
+        work = dict(self.blocks)
+        for i, (diagonal, error) in enumerate(zip(diagonals, self.errors, strict=True)):
+            # symmetric up to its error, which is that of the lower part mirrored, too
+            block = self.blocks[i, i].copy()
+            np.fill_diagonal(block, down(down(diagonal) - inflate(n * g * diagonal + error + underflow, 16)))
+            if not (np.diagonal(block) > 0).all():
+                return False
+            work[i, i] = block
+        return _factorise_blocks(work, len(self.sizes))
+
+
+def _factorise_blocks(work: dict[tuple[int, int], np.ndarray], count: int) -> bool:
+    """Whether Cholesky runs to completion, block column after block column; `work` is used up."""
+    for k in range(count):
+        try:
+            factor = np.linalg.cholesky(work.pop((k, k)))
+        except np.linalg.LinAlgError:
+            return False
+        if not np.isfinite(factor).all():
+            return False
+        below = sorted(i for i, j in work if j == k)
+        columns = {i: _solve_across(work.pop((i, k)), factor) for i in below}
+        for i in below:
+            for j in (j for j in below if j <= i):
+                update = columns[i] @ columns[j].T
+                work[i, j] = work[i, j] - update if (i, j) in work else -update
+    return True
+
+
+def _solve_across(block: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """block L^-T by substitution."""
+    result = np.empty_like(block)
+    for start in range(0, len(factor), PANEL):
+        stop = min(start + PANEL, len(factor))
+        panel = block[:, start:stop] - result[:, :start] @ factor[start:stop, :start].T
+        for j in range(start, stop):
+            known = panel[:, : j - start] @ factor[j, start:j]
+            panel[:, j - start] = (panel[:, j - start] - known) / factor[j, j]
+        result[:, start:stop] = panel
+    return result
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,12 +14,13 @@ A product w = u v has dw = v dw_u + u dw_v with u and v somewhere in their boxes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from lipcert.activations.jacobian import BlockBound, DiagonalBound, JacobianBound
+from lipcert.activations.jacobian import BlockBound, DiagonalBound, JacobianBound, SlopeBound
 from lipcert.arithmetic.enclosure import Enclosure, exact, hull
 from lipcert.arithmetic.rounding import up
 from lipcert.certificate.boxes import Bounds
@@ -47,11 +48,17 @@ class IncrementGraph:
         return [i for i, node in enumerate(self.graph.nodes) if isinstance(node, Increment)]
 
 
-def increment_graph(graph: Graph, x: int, y: int, boxes: list[Bounds], center: bool) -> IncrementGraph:
-    """The increments over the boxes, each nonlinear node split into mean slope and remainder (center), or whole."""
+Split = Literal["whole", "centered", "open"]
+"""A nonlinear node stays whole; or its fixed entries become linear, and of the others the mean slope (centered), or no
+more (open)."""
+
+
+def increment_graph(graph: Graph, x: int, y: int, boxes: list[Bounds], how: Split) -> IncrementGraph:
+    """The increments over the boxes."""
     nodes: list[Node] = []
     new: dict[int, int] = {}
-    split = _centered if center else _whole
+    split: Callable[..., None] = {"whole": _whole, "centered": _centered, "open": _open}[how]
+    center = how != "whole"
     for i, node in enumerate(graph.nodes):
         if isinstance(node, Elementwise):
             split(nodes, new[node.input], *node.activation.slopes(*boxes[node.input]), node.origin)
@@ -66,7 +73,7 @@ def increment_graph(graph: Graph, x: int, y: int, boxes: list[Bounds], center: b
             if pair is None:
                 _groups(nodes, new[node.input], node, boxes[node.input], center)
             else:
-                _reflections(nodes, new[node.input], pair, boxes[node.input], node.origin)
+                _reflections(nodes, new[node.input], pair, boxes[node.input], node.origin, split)
         else:
             nodes.append(renumbered(node, new))
         new[i] = len(nodes) - 1
@@ -91,26 +98,58 @@ def _whole(nodes: list[Node], source: int, low: np.ndarray, high: np.ndarray, or
 
 def _centered(nodes: list[Node], source: int, low: np.ndarray, high: np.ndarray, origin: str) -> None:
     """Append the remainder of the entries whose slope is not fixed, and the mean slope plus it."""
-    size = low.size
-    fixed = (low == high) & np.isfinite(low)
+    loose = _loose(low, high)
     with np.errstate(invalid="ignore"):
-        mean = np.where(fixed, low, low / 2 + high / 2)
+        mean = np.where(low == high, low, low / 2 + high / 2)
     mean = np.where(np.isfinite(mean), mean, 0.0)
-    loose = np.flatnonzero(~fixed)
+    steepest = up(np.maximum(up(high - mean), up(mean - low)))[loose]
+    _apart(nodes, source, mean, loose, DiagonalBound(steepest), origin)
+
+
+def _open(nodes: list[Node], source: int, low: np.ndarray, high: np.ndarray, origin: str) -> None:
+    """Append the entries whose slope is not fixed by themselves."""
+    loose = _loose(low, high)
+    slope = low.copy()
+    slope[loose] = 0.0
+    steepest = np.maximum(np.abs(low), np.abs(high))[loose]
+    _apart(nodes, source, slope, loose, SlopeBound(steepest, low[loose], high[loose]), origin)
+
+
+def _loose(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    return np.flatnonzero(~((low == high) & np.isfinite(low)))
+
+
+def _apart(
+    nodes: list[Node],
+    source: int,
+    slope: np.ndarray,
+    loose: np.ndarray,
+    bound: DiagonalBound,
+    origin: str,
+) -> None:
+    """Append the loose entries as a nonlinear node, and diag(slope) of all entries plus it."""
+    size = slope.size
     inputs: tuple[int, ...] = (source,)
-    operators: tuple[LinearOperator, ...] = (Diagonal(mean),)
+    operators: tuple[LinearOperator, ...] = (Diagonal(slope),)
     if loose.size:
         everything = loose.size == size
         nodes.append(_affine((source,), (Identity(size) if everything else Selection(loose, size),), origin))
-        steepest = up(np.maximum(up(high - mean), up(mean - low)))[loose]
-        nodes.append(Increment(len(nodes) - 1, DiagonalBound(steepest), (loose.size,), origin, mean[loose]))
-        inputs = (source, len(nodes) - 1)
+        nodes.append(Increment(len(nodes) - 1, bound, (loose.size,), origin))
         place = Identity(size) if everything else Selection(_places(loose, size), loose.size)
-        operators = (Diagonal(mean), place)
+        inputs, operators = (source, len(nodes) - 1), (Diagonal(slope), place)
+        if not np.any(slope):
+            inputs, operators = inputs[1:], operators[1:]
     nodes.append(_affine(inputs, operators, origin))
 
 
-def _reflections(nodes: list[Node], source: int, pair: tuple[Enclosure, Enclosure], box: Bounds, origin: str) -> None:
+def _reflections(
+    nodes: list[Node],
+    source: int,
+    pair: tuple[Enclosure, Enclosure],
+    box: Bounds,
+    origin: str,
+    split: Callable[..., None],
+) -> None:
     """Append v - c max(0, s'v) of each group: a ramp of one number a group between linear parts."""
     normals, shifts = pair
     groups, width = normals.shape
@@ -119,7 +158,7 @@ def _reflections(nodes: list[Node], source: int, pair: tuple[Enclosure, Enclosur
         low, high = side.lower()[:, 0], side.upper()[:, 0]  # infinite where they are not known
     across = compose(Reduction((groups, width), (1,)), _diagonal(normals))
     nodes.append(_affine((source,), (across,), origin))
-    _centered(nodes, len(nodes) - 1, np.where(low > 0, 1.0, 0.0), np.where(high < 0, 0.0, 1.0), origin)
+    split(nodes, len(nodes) - 1, np.where(low > 0, 1.0, 0.0), np.where(high < 0, 0.0, 1.0), origin)
     back = compose(_diagonal(-shifts), Selection(np.repeat(np.arange(groups), width), groups))
     nodes.append(_affine((source, len(nodes) - 1), (Identity(groups * width), back), origin))
 

@@ -7,9 +7,9 @@ import math
 from lipcert.arithmetic.rounding import flushes_to_zero
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.boxes import propagate
-from lipcert.certificate.chains import absolute_bound, prepare, spectral_bound
-from lipcert.certificate.claim import AbsoluteChain, Claim, SpectralChain, Witness
-from lipcert.certificate.scaled import scaled_bound
+from lipcert.certificate.chains import absolute_bound, prepare, prepare_split, spectral_bound
+from lipcert.certificate.claim import AbsoluteChain, Claim, Inequality, Witness
+from lipcert.certificate.inequality import inequality_bound
 from lipcert.certificate.witness import attained
 from lipcert.errors import NotProvedError
 from lipcert.problem import Problem
@@ -26,13 +26,18 @@ def verify(problem: Problem, claim: Claim, by: Arithmetic | None = None) -> floa
         raise NotProvedError(f"the claimed value {claim.value} is not a finite number >= 0")
     by = by or Arithmetic()
     boxes = propagate(problem.everywhere() if claim.anywhere else problem, by)
+    if isinstance(claim.evidence, Inequality):
+        proven = inequality_bound(prepare_split(problem, boxes, "open", by), claim.evidence)
+        return _at_most(proven, claim)
     setting = prepare(problem, boxes, claim.evidence.center, by)
     if isinstance(claim.evidence, AbsoluteChain):
         proven = absolute_bound(setting)
-    elif isinstance(claim.evidence, SpectralChain):
-        proven = spectral_bound(setting, claim.evidence)
     else:
-        proven = scaled_bound(setting, claim.evidence)
+        proven = spectral_bound(setting, claim.evidence)
+    return _at_most(proven, claim)
+
+
+def _at_most(proven: float, claim: Claim) -> float:
     if not 0 <= proven <= claim.value:
         raise NotProvedError(
             f"the evidence proves {proven:.17g}, which is above the claimed {claim.value:.17g} "

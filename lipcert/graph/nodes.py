@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from lipcert.activations import Activation
 from lipcert.activations.groupwise import GroupFunction
 from lipcert.activations.jacobian import JacobianBound
@@ -94,8 +92,6 @@ class Increment:
     bound: JacobianBound
     shape: Shape
     origin: str = ""
-    mean: np.ndarray | None = None
-    """The slope of each entry that was split off before: methods may read it, proofs do not."""
 
     @property
     def inputs(self) -> tuple[int, ...]:

@@ -59,10 +59,11 @@ def closed_form_start(program: Program, room: float) -> tuple[np.ndarray, np.nda
         multipliers[groups] = weight
         rest = slice(0, level.start)
         inner = weight * np.eye(len(block)) - block
-        beside = form[level, rest]
+        tilted = program.tilted(np.arange(neurons.start, neurons.stop))[:, rest]
+        beside = form[level, rest] + weight * tilted
         form[rest, rest] += beside.T @ np.linalg.solve(inner, beside)
         rows = program.rows[np.isin(program.row_group, groups)][:, rest]
-        form[rest, rest] += weight * (rows.T @ rows)
+        form[rest, rest] += weight * (rows.T @ rows - tilted.T @ tilted)
     n = program.inputs
     top = _largest(form[:n, :n])
     return np.full(n if program.each_input else 1, max(1.5, room) * top), multipliers
@@ -84,11 +85,10 @@ def feasible_start(program: Program) -> Structured | None:
     first = len(starts[0]) - program.groups
     usable = [s for s in starts if np.all((s > 0) & np.isfinite(s))]
     usable.sort(key=lambda s: float(s[:first].sum()))
-    for sparse in (True, False):
-        for start in usable:
-            scaled = Structured(program, start[:first], start[first:], sparse)
-            if _factor(scaled.matrix(np.ones(scaled.variables))) is not None:
-                return scaled
+    for start in usable:
+        scaled = Structured(program, start[:first], start[first:])
+        if _factor(scaled.matrix(np.ones(scaled.variables))) is not None:
+            return scaled
     return None
 
 

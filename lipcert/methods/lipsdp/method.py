@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from lipcert.certificate.boxes import propagate
-from lipcert.certificate.chains import Setting, prepare
-from lipcert.certificate.claim import Claim, Scaled, Scaling
-from lipcert.certificate.scaled import MAX_ENTRIES, scaled_bound
+from lipcert.certificate.chains import Setting, prepare_split
+from lipcert.certificate.claim import Claim, Inequality, Scaling
+from lipcert.certificate.inequality import inequality_bound
 from lipcert.errors import NotProvedError
 from lipcert.methods.base import OutOfTime, Progress, Unsuitable
 from lipcert.methods.lipsdp.interior_point import Iterate, solve
@@ -50,7 +50,7 @@ class LipSdpMethod:
     def claims(self, problem: Problem, progress: Progress) -> Iterator[Claim]:
         by = progress.arithmetic
         by.tick = deadline(progress)
-        setting = prepare(problem, propagate(problem, by), True, by)
+        setting = prepare_split(problem, propagate(problem, by), "open", by)
         _check_size(setting)
         everything = _scaling(setting, None, progress)
         if everything is None:
@@ -67,8 +67,7 @@ class LipSdpMethod:
 def _check_size(setting: Setting) -> None:
     nonlinear = setting.increments.nonlinear
     neurons = sum(setting.graph.size(i) for i in nonlinear)
-    rows = sum(setting.graph.size(setting.graph.nodes[i].inputs[0]) for i in nonlinear) + setting.graph.size(setting.y)
-    if neurons > MAX_NEURONS or rows * (neurons + setting.graph.size(setting.x)) > MAX_ENTRIES:
+    if neurons > MAX_NEURONS:
         raise Unsuitable(f"{neurons} neurons with open slopes are too many for one LipSDP (at most {MAX_NEURONS})")
     for i in nonlinear:
         bound = setting.increments.bound(i)
@@ -77,8 +76,8 @@ def _check_size(setting: Setting) -> None:
 
 
 def _claim(setting: Setting, scalings: tuple[Scaling, ...]) -> Claim:
-    value = scaled_bound(setting, Scaled(True, scalings))
-    return Claim(value * SLACK + SPARE, Scaled(True, scalings))
+    value = inequality_bound(setting, Inequality(scalings))
+    return Claim(value * SLACK + SPARE, Inequality(scalings))
 
 
 @np.errstate(all="ignore")  # what overflows in the search is refused by the kernel
@@ -127,7 +126,7 @@ def _proven(setting: Setting, program: Program, iterate: Iterate, outputs: np.nd
     hidden = 1 / np.sqrt(iterate.multipliers[program.neuron_group])
     scaling = Scaling(inputs / math.sqrt(1 + room), hidden, outputs)
     try:
-        scaled_bound(setting, Scaled(True, (scaling,)))
+        inequality_bound(setting, Inequality((scaling,)))
     except NotProvedError:
         return None
     return Scaling(scaling.inputs * SPARE_SCALE, hidden, outputs)

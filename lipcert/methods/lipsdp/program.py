@@ -1,7 +1,8 @@
-"""The semidefinite program of LipSDP in the coordinates of certificate.scaled, as plain matrices.
+"""The semidefinite program of LipSDP in the coordinates of certificate.inequality, as plain matrices.
 
-minimise b'y  subject to  P(y) = sum_j y_j (E_j E_j' - Q_j Q_j') - out out' > 0, one multiplier a neuron or group, and
-one for the inputs (l2) or for each of them (l-infinity); columns of E are unit vectors, those of Q the rows s [B A].
+minimise b'y subject to P(y) = sum_j y_j F_j - out out' > 0, one multiplier a neuron or group, and one for the inputs
+(l2) or for each of them (l-infinity). An input's F is e e'. A neuron of slopes m - s to m + s that reads v has
+(z - m v)^2 - (s v)^2 = u^2 - q^2 with q = s v and u = z - tilt q, tilt = m / s; a group |z|^2 - |q|^2.
 """
 
 from __future__ import annotations
@@ -11,9 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lipcert.activations.jacobian import BlockBound
+from lipcert.activations.jacobian import BlockBound, SlopeBound
 from lipcert.certificate.chains import Setting, step_terms
-from lipcert.graph import Increment
 
 SEEN = 1e-12
 """Relative singular values of what reads the inputs, below which a direction counts as not seen."""
@@ -23,7 +23,7 @@ SEEN = 1e-12
 class Program:
     """Coordinates: inputs (possibly reduced to the row space of what reads them), then neurons, node after node.
 
-    `rows` (k, n): s [B A] of every entry that a nonlinear node reads; `row_group` (k,) the group that it belongs to;
+    `rows` (k, n): q of every entry that a nonlinear node reads; `row_group` (k,) the group that it belongs to;
     `neuron_group` (neurons,) likewise; groups are numbered from 0 over all nodes. `out` (outputs, n).
     """
 
@@ -33,10 +33,10 @@ class Program:
     neuron_group: np.ndarray
     out: np.ndarray
     tilt: np.ndarray
-    """(neurons,) mean slope over half the range of slopes, of what centering split off; 0 for groups."""
+    """(neurons,) mean slope over half the range of slopes; 0 for groups."""
 
     partner: np.ndarray
-    """(neurons,) the row that belongs to a neuron; -1 for members of groups."""
+    """(neurons,) the row that belongs to a neuron; -1 where the tilt is 0."""
 
     levels: tuple[slice, ...]
     """Neurons of each node, as coordinates."""
@@ -53,24 +53,29 @@ class Program:
 
     @property
     def is_finite(self) -> bool:
-        return bool(np.all(np.isfinite(self.rows)) and np.all(np.isfinite(self.out)))
+        return all(bool(np.all(np.isfinite(a))) for a in (self.rows, self.out, self.tilt))
 
     @property
     def groups(self) -> int:
         return int(self.neuron_group.max()) + 1 if self.neuron_group.size else 0
 
+    def tilted(self, neurons: np.ndarray) -> np.ndarray:
+        """tilt q of these neurons."""
+        return np.asarray(self.tilt[neurons, None] * self.rows[self.partner[neurons]])
+
     def matrix(self, inputs: np.ndarray, multipliers: np.ndarray) -> np.ndarray:
         """P, from the multipliers of the inputs (one, or one each) and of the groups."""
-        diagonal = np.concatenate([np.broadcast_to(inputs, self.inputs), multipliers[self.neuron_group]])
-        weighted = self.rows * multipliers[self.row_group][:, None]
-        result = -(self.rows.T @ weighted) - self.out.T @ self.out
-        result[np.diag_indices(self.size)] += diagonal
+        units = np.eye(self.size)
+        units[self.inputs :] -= self.tilted(np.arange(self.tilt.size))
+        weights = np.concatenate([np.broadcast_to(inputs, self.inputs), multipliers[self.neuron_group]])
+        result = units.T @ (units * weights[:, None])
+        result -= self.rows.T @ (self.rows * multipliers[self.row_group][:, None]) + self.out.T @ self.out
         return (result + result.T) / 2
 
 
-@np.errstate(over="ignore", invalid="ignore")
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def build(setting: Setting, outputs: np.ndarray | None = None) -> Program:
-    """The program of a setting, for all outputs or some of them."""
+    """The program of a setting whose increments are open, for all outputs or some of them."""
     nodes = setting.increments.nonlinear
     sizes = {node: setting.graph.size(node) for node in nodes}
     places = dict(zip(nodes, np.cumsum([0, *sizes.values()])[:-1].tolist(), strict=True)) if nodes else {}
@@ -78,14 +83,17 @@ def build(setting: Setting, outputs: np.ndarray | None = None) -> Program:
     rows, row_group, neuron_group, tilt, partner, row_levels = [], [], [], [], [], []
     count = height = 0
     for node in nodes:
-        body, bound = setting.graph.nodes[node], setting.increments.bound(node)
-        assert isinstance(body, Increment)
+        bound = setting.increments.bound(node)
         assert bound is not None
         stacked = _row(setting, node, places, sizes, neurons)
-        rows.append(bound.spectral[:, None] * stacked)
-        mean = np.zeros(sizes[node]) if body.mean is None else body.mean
-        tilt.append(mean if body.mean is None else mean / bound.spectral)
-        partner.append(np.where(mean != 0, height + np.arange(sizes[node]), -1))
+        leaning = np.zeros(sizes[node])
+        half = bound.spectral
+        if isinstance(bound, SlopeBound):
+            half = bound.high / 2 - bound.low / 2
+            leaning = (bound.high / 2 + bound.low / 2) / half
+        rows.append(half[:, None] * stacked)
+        tilt.append(leaning)
+        partner.append(np.where(leaning != 0, height + np.arange(sizes[node]), -1))
         row_levels.append(slice(height, height + len(stacked)))
         height += len(stacked)
         groups = len(bound.columns) if isinstance(bound, BlockBound) else sizes[node]

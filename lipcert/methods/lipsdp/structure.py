@@ -1,8 +1,7 @@
-"""The program in coordinates that keep its zeros, scaled so that the start is y = 1.
+"""The program block by block, in coordinates in which the start is y = 1 (multipliers differ by orders of magnitude).
 
-Centering passes the mean slopes on, so that every row reads everything before it. With z = psi + m v, the output of
-the whole activation, in place of its centered part psi, a row reads again what its layer reads. Each neuron then has
-F = u u' - q q' with u = e - (m / s) q: a Newton step needs the products of the rows with Z and S, block by block.
+A row touches what its node reads and nothing else. With U = E - tilt R, F = U'U - R'R: what a Newton step needs of the
+data are the products of R with Z and S, and of those with R'.
 """
 
 from __future__ import annotations
@@ -11,12 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import solve_triangular
 
 from lipcert.methods.lipsdp.program import Program
-
-NOTHING = 1e-10
-"""What is left of a block, relative to what it was, when the mean slopes have cancelled."""
 
 Index = slice | np.ndarray
 
@@ -42,11 +37,11 @@ class Blocks:
         return result
 
 
-def in_blocks(matrix: np.ndarray, rows: Sequence[slice], columns: Sequence[slice], tiny: np.ndarray) -> Blocks:
-    """A matrix without the blocks that are at most `tiny` (rows, columns)."""
+def in_blocks(matrix: np.ndarray, rows: Sequence[slice], columns: Sequence[slice]) -> Blocks:
+    """A matrix without the blocks that are zero."""
     parts = []
-    for i, row in enumerate(rows):
-        seen = [c for j, c in enumerate(columns) if np.abs(matrix[row, c]).max(initial=0.0) > tiny[i, j]]
+    for row in rows:
+        seen = [c for c in columns if np.any(matrix[row, c])]
         if seen:
             hull = slice(seen[0].start, seen[-1].stop)
             parts.append((row, hull, np.ascontiguousarray(matrix[row, hull])))
@@ -54,12 +49,9 @@ def in_blocks(matrix: np.ndarray, rows: Sequence[slice], columns: Sequence[slice
 
 
 class Structured:
-    """minimise b'y subject to sum_j y_j F_j - out out' > 0, variables: inputs first, then groups.
+    """minimise b'y subject to sum_j y_j F_j - out out' > 0, variables: inputs first, then groups."""
 
-    `sparse`: in coordinates that keep the zeros; else centered, which weights of very unlike size need.
-    """
-
-    def __init__(self, program: Program, inputs: np.ndarray, multipliers: np.ndarray, sparse: bool = True) -> None:
+    def __init__(self, program: Program, inputs: np.ndarray, multipliers: np.ndarray) -> None:
         self.program, self.inputs, self.multipliers = program, inputs, multipliers
         n = program.inputs
         coordinate = np.concatenate([np.broadcast_to(inputs, n), multipliers[program.neuron_group]])
@@ -74,12 +66,12 @@ class Structured:
         self.b = np.concatenate([inputs, np.zeros(program.groups)])
         self.b /= self.b.sum()
         self.objective = float(inputs.sum())
-        tilted = np.flatnonzero(program.partner >= 0) if sparse else np.zeros(0, dtype=int)
+        tilted = np.flatnonzero(program.partner >= 0)
         self.units: Index = _index(n + tilted)
         self.partners: Index = _index(program.partner[tilted])
         self.tilt = program.tilt[tilted]
         levels = [slice(0, n), *program.levels]
-        out, self.blocks = _uncentered(program, rows, out, tilted, levels)
+        self.blocks = in_blocks(rows, program.row_levels, levels)
         self.constant = out.T @ out
         self.pattern = _pattern(self.linear(np.random.default_rng(0).uniform(1, 2, self.variables)), levels)
 
@@ -193,23 +185,7 @@ def _index(places: np.ndarray) -> Index:
     return places
 
 
-def _uncentered(
-    program: Program, rows: np.ndarray, out: np.ndarray, tilted: np.ndarray, levels: list[slice]
-) -> tuple[np.ndarray, Blocks]:
-    """Rows and outputs in terms of z = psi + tilt q: q = B x + A psi = (I + A tilt)^-1 (B x + A z)."""
-    columns = program.inputs + tilted
-    moving = np.eye(len(rows))
-    moving[:, program.partner[tilted]] += rows[:, columns] * program.tilt[tilted]
-    # a node reads only nodes before it: the matrix is triangular
-    moved = solve_triangular(moving, rows, lower=True, unit_diagonal=True, check_finite=False) if tilted.size else rows
-    feeding = np.zeros((len(out), len(rows)))
-    feeding[:, program.partner[tilted]] = out[:, columns] * program.tilt[tilted]
-    before = np.array([[np.abs(rows[r, c]).max(initial=0.0) for c in levels] for r in program.row_levels])
-    tiny = NOTHING * before.reshape(len(program.row_levels), len(levels))
-    return out - feeding @ moved, in_blocks(moved, program.row_levels, levels, tiny)
-
-
 def _pattern(matrix: np.ndarray, levels: list[slice]) -> list[tuple[slice, slice]]:
     """For each level of coordinates, the columns that a matrix like this one may touch."""
-    found = in_blocks(matrix, levels, levels, np.zeros((len(levels), len(levels))))
+    found = in_blocks(matrix, levels, levels)
     return [(rows, columns) for rows, columns, _ in found.parts]

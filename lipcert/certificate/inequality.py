@@ -1,0 +1,203 @@
+"""LipSDP as a linear matrix inequality, block by block: for networks whose layers see only their neighbours.
+
+With z = phi(v), slopes in [l, h], dv = A dz + B dx and dy = C dz + D dx over all nonlinear nodes, scales e > 0 of
+neurons, a > 0 of inputs, c >= 0 of outputs, in the coordinates dx / a and dz / e:
+
+    P = sum over inputs of dx^2 / a^2 + sum over neurons of (dz - l dv) (dz - h dv) / e^2 - |diag(c) dy|^2
+
+Each neuron's term is at most 0 (of a group: (|dz|^2 - |s dv|^2) / e^2), so that P > 0 proves |diag(c) dy|_2 <=
+|diag(1/a) dx|_2: LipSDP of Fazlyab, Robey, Hassani, Morari, Pappas (NeurIPS 2019). P has a block
+for two nodes only where one reads the other, or a third one reads both and its slopes do not begin at zero.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from lipcert.activations.jacobian import BlockBound, SlopeBound
+from lipcert.arithmetic.rounding import ETA, gamma, inflate, mul_up, norm_up, up
+from lipcert.certificate.chains import Setting, step_terms
+from lipcert.certificate.claim import Inequality, Scaling
+from lipcert.certificate.definite import SymmetricBlocks
+from lipcert.errors import NotProvedError
+from lipcert.problem import Norm
+
+MAX_ENTRIES = 2**28
+"""Of the blocks: 2 GiB, and as much again for their factor."""
+
+TINY = 1e-150
+
+
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # overflow ends in inf or NaN, which proves nothing
+def inequality_bound(setting: Setting, evidence: Inequality) -> float:
+    """The bound on all outputs: of each output the least that a scaling proves that speaks of it."""
+    if not evidence.scalings:
+        raise NotProvedError("no scaling is given")
+    outputs = setting.graph.size(setting.y)
+    best = np.full(outputs, np.inf)
+    for scaling in evidence.scalings:
+        _check_proven(setting, scaling)
+        covered = scaling.outputs > 0
+        inverse = up(1 / scaling.outputs[covered])
+        if setting.norm_out != 1:
+            after = float(inverse.max(initial=0.0))  # |.|_inf <= |.|_2
+        else:
+            after = float(norm_up(inverse, 2.0))
+        bound = float(mul_up(after, _input_size(scaling.inputs, setting.norm_in)))
+        best[covered] = np.minimum(best[covered], bound)
+    if setting.norm_out != math.inf and len(evidence.scalings) > 1:
+        raise NotProvedError("scalings of some of the outputs bound l-infinity only")
+    return float(best.max()) if outputs else 0.0
+
+
+def _check_proven(setting: Setting, scaling: Scaling) -> None:
+    form = inequality(setting, scaling)
+    if not setting.by.proves_positive(form):
+        size = sum(form.sizes)
+        raise NotProvedError(f"the linear matrix inequality, {size} x {size}, is not proven positive definite")
+
+
+def _input_size(inputs: np.ndarray, p: Norm) -> float:
+    """The largest |diag(1/a) dx|_2 of |dx|_p = 1."""
+    inverse = up(1 / inputs)
+    return float(norm_up(inverse, 2.0)) if p == math.inf else float(inverse.max(initial=0.0))
+
+
+def inequality(setting: Setting, scaling: Scaling) -> SymmetricBlocks:
+    """P: coordinates of x, then those of the nonlinear nodes, node after node."""
+    nodes = setting.increments.nonlinear
+    sizes = [setting.graph.size(node) for node in nodes]
+    _check_scaling(setting, scaling, sum(sizes))
+    hidden = dict(zip(nodes, np.split(scaling.hidden, np.cumsum(sizes)[:-1]), strict=True)) if nodes else {}
+    column = {setting.x: scaling.inputs, **hidden}
+    place = {node: i for i, node in enumerate(column)}
+    form = SymmetricBlocks([len(v) for v in column.values()])
+    _check_room(setting, form.sizes, place)
+    for i, size in enumerate(form.sizes):
+        form.add(i, i, np.eye(size), np.zeros(size), np.zeros(size))
+    for node in nodes:
+        cross, square, row = _weights(setting, node, hidden[node])
+        terms = _terms(setting, node, row, column)
+        for source, term in terms.items():
+            if cross is not None:
+                value = -cross[:, None] * term.value
+                rows, columns = term.error(np.ones(value.shape[1])), term.error_across(np.abs(cross))
+                rounding = gamma(3) * np.abs(value)
+                form.add(
+                    place[node],
+                    place[source],
+                    value,
+                    inflate(np.abs(cross) * rows + rounding.sum(axis=1), value.shape[1] + 8),
+                    inflate(columns + rounding.sum(axis=0), len(value) + 8),
+                )
+        if np.any(square):
+            _add_squares(form, place, terms, square)
+    _add_squares(form, place, _terms(setting, setting.y, scaling.outputs, column), -np.ones(len(scaling.outputs)))
+    return form
+
+
+def _weights(setting: Setting, node: int, scale: np.ndarray) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
+    """(l + h) / 2 (None for groups) and l h, each rounded once; what its rows are divided by the scale times of."""
+    bound = setting.increments.bound(node)
+    if isinstance(bound, SlopeBound):
+        low, high = _normal(bound.low, bound.high)
+        return low / 2 + high / 2, low * high, 1 / scale
+    if isinstance(bound, BlockBound):
+        groups, width = bound.columns.shape
+        by_group = scale.reshape(groups, -1) if groups else np.ones((0, 1))
+        if np.any(by_group != by_group[:, :1]):
+            raise NotProvedError(f"the scales of a group of node {node} differ")
+        return None, -np.ones(groups * width), bound.spectral / np.repeat(by_group[:, 0], width)
+    raise NotProvedError(f"node {node} has no slopes to scale")
+
+
+def _normal(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Slopes widened away from the tiniest numbers, so that their products do not underflow."""
+    low = np.where((low < 0) & (low > -TINY), -TINY, np.where((low > 0) & (low < TINY), 0.0, low))
+    high = np.where((high > 0) & (high < TINY), TINY, np.where((high < 0) & (high > -TINY), 0.0, high))
+    return low, high
+
+
+def _check_room(setting: Setting, sizes: list[int], place: dict[int, int]) -> None:
+    """NotProvedError where the blocks would not fit into memory."""
+    pairs = {(i, i) for i in place.values()}
+    for node in (*setting.increments.nonlinear, setting.y):
+        read = {place[s] for s in step_terms(setting, node, ())}
+        bound = setting.increments.bound(node)
+        if node in place:
+            pairs |= {(place[node], i) for i in read}
+        if not (isinstance(bound, SlopeBound) and not np.any(bound.low * bound.high)):
+            pairs |= {(i, j) for i in read for j in read if i > j}
+    if sum(sizes[i] * sizes[j] for i, j in pairs) > MAX_ENTRIES:
+        raise NotProvedError(f"{sum(sizes)} neurons are over the kernel's size limit for one matrix inequality")
+
+
+@dataclass(frozen=True, eq=False)
+class _Term:
+    """diag(row) T diag(column) in float64: the error is at most gamma(6) |value| + spread + 1 floor', entrywise."""
+
+    value: np.ndarray
+    spread: np.ndarray | None
+    floor: np.ndarray
+
+    def error(self, v: np.ndarray) -> np.ndarray:
+        """Upper bound on |error| v, v >= 0."""
+        found = gamma(6) * (np.abs(self.value) @ v) + self.floor @ v
+        if self.spread is not None:
+            found = found + self.spread @ v
+        return np.asarray(inflate(found, 2 * len(v) + 8))
+
+    def error_across(self, v: np.ndarray) -> np.ndarray:
+        """Upper bound on |error|' v."""
+        found = gamma(6) * (v @ np.abs(self.value)) + self.floor * v.sum()
+        if self.spread is not None:
+            found = found + v @ self.spread
+        return np.asarray(inflate(found, 2 * len(v) + 8))
+
+
+def _terms(setting: Setting, node: int, row: np.ndarray, column: dict[int, np.ndarray]) -> dict[int, _Term]:
+    """What a node reads, scaled."""
+    terms = {}
+    for source, op in step_terms(setting, node, ()).items():
+        known, scale = setting.by.dense(op), column[source]
+        value = known.value * row[:, None] * scale
+        spread = None if known.is_exact else inflate(known.full_radius() * row[:, None] * scale, 8)
+        terms[source] = _Term(value, spread, inflate(2 * ETA * (scale + 1), 4))
+    return terms
+
+
+def _add_squares(form: SymmetricBlocks, place: dict[int, int], terms: dict[int, _Term], weight: np.ndarray) -> None:
+    """Add v' diag(weight) v, v the sum of the terms, its weights rounded once."""
+    size = np.abs(weight)
+    for left, a in terms.items():
+        for right, b in terms.items():
+            if place[left] >= place[right]:
+                value = a.value.T @ (weight[:, None] * b.value)
+                rows, columns = _square_error(a, b, size), _square_error(b, a, size)
+                form.add(place[left], place[right], value, rows, columns)
+
+
+def _square_error(a: _Term, b: _Term, weight: np.ndarray) -> np.ndarray:
+    """Row sums of the error of a' diag(weight) b."""
+    ones = np.ones(b.value.shape[1])
+    there, missing = np.abs(b.value) @ ones, b.error(ones)
+    found = gamma(len(weight) + 6) * ((weight * there) @ np.abs(a.value))
+    found = found + a.error_across(weight * (there + missing)) + (weight * missing) @ np.abs(a.value)
+    return np.asarray(inflate(found + len(ones) * len(weight) * ETA, 2 * (len(weight) + len(ones)) + 16))
+
+
+def _check_scaling(setting: Setting, scaling: Scaling, neurons: int) -> None:
+    """NotProvedError where the scales do not fit the network, or are no scales."""
+    expected = (setting.graph.size(setting.x), neurons, setting.graph.size(setting.y))
+    if (scaling.inputs.shape, scaling.hidden.shape, scaling.outputs.shape) != tuple((n,) for n in expected):
+        raise NotProvedError(f"the scales do not fit {expected[0]} inputs, {neurons} neurons and {expected[2]} outputs")
+    if any(v.dtype != np.float64 for v in (scaling.inputs, scaling.hidden, scaling.outputs)):
+        raise NotProvedError("the scales are not float64")
+    positive = [scaling.inputs, scaling.hidden]
+    if not all(np.all(np.isfinite(v)) and np.all(v > 0) for v in positive):
+        raise NotProvedError("a scale is not a finite number above zero")
+    if not (np.all(np.isfinite(scaling.outputs)) and np.all(scaling.outputs >= 0)):
+        raise NotProvedError("a scale of an output is not a finite number of at least zero")
