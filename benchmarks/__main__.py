@@ -28,6 +28,7 @@ SUITES = {
     "product": "benchmarks.product",
     "peers": "benchmarks.peers.suite",
     "convolutions": "benchmarks.convolutions",
+    "lipsdp": "benchmarks.lipsdp",
 }
 """The module of each suite; it has `suite(settings) -> list[Section]`."""
 

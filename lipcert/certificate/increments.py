@@ -134,7 +134,8 @@ def _apart(
     if loose.size:
         everything = loose.size == size
         nodes.append(_affine((source,), (Identity(size) if everything else Selection(loose, size),), origin))
-        nodes.append(Increment(len(nodes) - 1, bound, (loose.size,), origin))
+        shape = nodes[source].shape if everything else (loose.size,)
+        nodes.append(Increment(len(nodes) - 1, bound, shape, origin))
         place = Identity(size) if everything else Selection(_places(loose, size), loose.size)
         inputs, operators = (source, len(nodes) - 1), (Diagonal(slope), place)
         if not np.any(slope):

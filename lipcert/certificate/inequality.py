@@ -54,10 +54,17 @@ def inequality_bound(setting: Setting, evidence: Inequality) -> float:
 
 
 def _check_proven(setting: Setting, scaling: Scaling) -> None:
+    _check_scaling(setting, scaling)
+    proven: list[Scaling] = setting.by.kept(("scalings", setting.increments), list)
+    for known in proven:  # of inputs with smaller scales P is larger
+        same = known.hidden is scaling.hidden and known.outputs is scaling.outputs
+        if same and np.all(scaling.inputs <= known.inputs):
+            return
     form = inequality(setting, scaling)
     if not setting.by.proves_positive(form):
         size = sum(form.sizes)
         raise NotProvedError(f"the linear matrix inequality, {size} x {size}, is not proven positive definite")
+    proven.append(scaling)
 
 
 def _input_size(inputs: np.ndarray, p: Norm) -> float:
@@ -70,7 +77,7 @@ def inequality(setting: Setting, scaling: Scaling) -> SymmetricBlocks:
     """P: coordinates of x, then those of the nonlinear nodes, node after node."""
     nodes = setting.increments.nonlinear
     sizes = [setting.graph.size(node) for node in nodes]
-    _check_scaling(setting, scaling, sum(sizes))
+    _check_scaling(setting, scaling)
     hidden = dict(zip(nodes, np.split(scaling.hidden, np.cumsum(sizes)[:-1]), strict=True)) if nodes else {}
     column = {setting.x: scaling.inputs, **hidden}
     place = {node: i for i, node in enumerate(column)}
@@ -110,7 +117,9 @@ def _weights(setting: Setting, node: int, scale: np.ndarray) -> tuple[np.ndarray
         by_group = scale.reshape(groups, -1) if groups else np.ones((0, 1))
         if np.any(by_group != by_group[:, :1]):
             raise NotProvedError(f"the scales of a group of node {node} differ")
-        return None, -np.ones(groups * width), bound.spectral / np.repeat(by_group[:, 0], width)
+        # only squared and subtracted: what is larger is sound, and nothing may underflow
+        row = np.maximum(bound.spectral / np.repeat(by_group[:, 0], width), ETA)
+        return None, -np.ones(groups * width), row
     raise NotProvedError(f"node {node} has no slopes to scale")
 
 
@@ -131,6 +140,9 @@ def _check_room(setting: Setting, sizes: list[int], place: dict[int, int]) -> No
             pairs |= {(place[node], i) for i in read}
         if not (isinstance(bound, SlopeBound) and not np.any(bound.low * bound.high)):
             pairs |= {(i, j) for i in read for j in read if i > j}
+    for k in range(len(sizes)):  # what the factorisation fills in
+        below = sorted(i for i, j in pairs if j == k < i)
+        pairs |= {(i, j) for i in below for j in below if i > j}
     if sum(sizes[i] * sizes[j] for i, j in pairs) > MAX_ENTRIES:
         raise NotProvedError(f"{sum(sizes)} neurons are over the kernel's size limit for one matrix inequality")
 
@@ -189,8 +201,9 @@ def _square_error(a: _Term, b: _Term, weight: np.ndarray) -> np.ndarray:
     return np.asarray(inflate(found + len(ones) * len(weight) * ETA, 2 * (len(weight) + len(ones)) + 16))
 
 
-def _check_scaling(setting: Setting, scaling: Scaling, neurons: int) -> None:
+def _check_scaling(setting: Setting, scaling: Scaling) -> None:
     """NotProvedError where the scales do not fit the network, or are no scales."""
+    neurons = sum(setting.graph.size(node) for node in setting.increments.nonlinear)
     expected = (setting.graph.size(setting.x), neurons, setting.graph.size(setting.y))
     if (scaling.inputs.shape, scaling.hidden.shape, scaling.outputs.shape) != tuple((n,) for n in expected):
         raise NotProvedError(f"the scales do not fit {expected[0]} inputs, {neurons} neurons and {expected[2]} outputs")

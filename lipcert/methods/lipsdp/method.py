@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -15,17 +15,27 @@ from lipcert.errors import NotProvedError
 from lipcert.methods.base import OutOfTime, Progress, Unsuitable
 from lipcert.methods.lipsdp.interior_point import Iterate, solve
 from lipcert.methods.lipsdp.program import Program, build
+from lipcert.methods.lipsdp.shared import shared_iterates
 from lipcert.methods.product.method import SLACK, SPARE, deadline
 from lipcert.problem import Problem
 
-MAX_NEURONS = 2000
-"""Beyond, one interior-point step takes more than about ten seconds."""
+MAX_NEURONS = 2500
+"""With a multiplier each: beyond, one interior-point step takes more than about five seconds."""
+
+MAX_SHARED = 40000
+"""With multipliers that channels share."""
+
+FACTORISED_A_SECOND = 2e10
+"""Operations of a proof of many neurons."""
 
 MAX_ROWS = 64
 """Outputs in l-infinity that are bounded one by one."""
 
 ROOM = (1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 """Relative enlargements of the objective that are tried until the kernel proves the scaling."""
+
+SHARED_ROOM = (1e-6, 1e-3, 1e-1)
+"""The same where a proof takes long."""
 
 CANDIDATES = 4
 """The best iterates, of which each is tried with the same room before it is enlarged."""
@@ -51,7 +61,7 @@ class LipSdpMethod:
         by = progress.arithmetic
         by.tick = deadline(progress)
         setting = prepare_split(problem, propagate(problem, by), "open", by)
-        _check_size(setting)
+        _check(setting)
         everything = _scaling(setting, None, progress)
         if everything is None:
             raise Unsuitable(
@@ -64,15 +74,19 @@ class LipSdpMethod:
             yield _claim(setting, (everything, *(row for row in rows if row is not None)))
 
 
-def _check_size(setting: Setting) -> None:
-    nonlinear = setting.increments.nonlinear
-    neurons = sum(setting.graph.size(i) for i in nonlinear)
-    if neurons > MAX_NEURONS:
-        raise Unsuitable(f"{neurons} neurons with open slopes are too many for one LipSDP (at most {MAX_NEURONS})")
-    for i in nonlinear:
+def _check(setting: Setting) -> None:
+    """Unsuitable where a node has no slopes to multiply, or there are too many neurons to write anything down."""
+    neurons = _neurons(setting)
+    if neurons > MAX_SHARED:
+        raise Unsuitable(f"{neurons} neurons with open slopes are too many for one LipSDP (at most {MAX_SHARED})")
+    for i in setting.increments.nonlinear:
         bound = setting.increments.bound(i)
         if bound is None or not np.all(np.isfinite(bound.spectral)):
             raise Unsuitable(f"node {setting.graph.nodes[i].origin!r} has no bounded slopes here")
+
+
+def _neurons(setting: Setting) -> int:
+    return sum(setting.graph.size(i) for i in setting.increments.nonlinear)
 
 
 def _claim(setting: Setting, scalings: tuple[Scaling, ...]) -> Claim:
@@ -84,7 +98,10 @@ def _claim(setting: Setting, scalings: tuple[Scaling, ...]) -> Claim:
 def _scaling(setting: Setting, output: int | None, progress: Progress) -> Scaling | None:
     """A proven scaling for all outputs or one; from the best iterate that there was time for."""
     setting.by.tick = deadline(progress)
-    program = build(setting, None if output is None else np.array([output]))
+    sparse = _neurons(setting) > MAX_NEURONS
+    if sparse and progress.solver != "native":
+        raise Unsuitable(f"{_neurons(setting)} neurons are too many for {progress.solver}")
+    program = build(setting, None if output is None else np.array([output]), sparse)
     if not program.is_finite:
         raise Unsuitable("an entry of the network overflows")
     outputs = np.ones(setting.graph.size(setting.y))
@@ -92,7 +109,9 @@ def _scaling(setting: Setting, output: int | None, progress: Progress) -> Scalin
         outputs = np.where(np.arange(outputs.size) == output, 1.0, 0.0)
     iterates: list[Iterate] = []
     try:
-        for iterate in _iterates(program, progress):
+        for iterate in (
+            shared_iterates(program, _reserve(setting, progress)) if sparse else _iterates(program, progress)
+        ):
             iterates.append(iterate)
     except OutOfTime:
         if output is not None:
@@ -104,12 +123,26 @@ def _scaling(setting: Setting, output: int | None, progress: Progress) -> Scalin
         progress.notes.append(
             f"no multipliers of LipSDP give less than {math.sqrt(dual):.9g} in l2 (dual bound, not proven)"
         )
-    for room in ROOM:  # the last iterates are the nearest to what cannot be proven
+    if sparse:
+        best = best[:2]
+    for room in SHARED_ROOM if sparse else ROOM:  # the last iterates are the nearest to what cannot be proven
         for iterate in best:
             scaling = _proven(setting, program, iterate, outputs, room)
             if scaling is not None:
                 return scaling
     return None
+
+
+def _reserve(setting: Setting, progress: Progress) -> Callable[[], None]:
+    """Raises OutOfTime when what is left is about what a proof takes."""
+    sizes = [setting.graph.size(node) for node in (setting.x, *setting.increments.nonlinear)]
+    proof = 5.0 * sum(float(size) ** 3 for size in sizes) / FACTORISED_A_SECOND
+
+    def tick() -> None:
+        if progress.remaining() < proof:
+            raise OutOfTime
+
+    return tick
 
 
 def _iterates(program: Program, progress: Progress) -> Iterator[Iterate]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_array, vstack
 
 from lipcert.activations.jacobian import BlockBound, SlopeBound
 from lipcert.certificate.chains import Setting, step_terms
@@ -24,14 +26,14 @@ class Program:
     """Coordinates: inputs (possibly reduced to the row space of what reads them), then neurons, node after node.
 
     `rows` (k, n): q of every entry that a nonlinear node reads; `row_group` (k,) the group that it belongs to;
-    `neuron_group` (neurons,) likewise; groups are numbered from 0 over all nodes. `out` (outputs, n).
+    `neuron_group` (neurons,) likewise; groups are numbered from 0 over all nodes. `out` (outputs, n). Dense or sparse.
     """
 
     inputs: int
-    rows: np.ndarray
+    rows: Any
     row_group: np.ndarray
     neuron_group: np.ndarray
-    out: np.ndarray
+    out: Any
     tilt: np.ndarray
     """(neurons,) mean slope over half the range of slopes; 0 for groups."""
 
@@ -53,7 +55,8 @@ class Program:
 
     @property
     def is_finite(self) -> bool:
-        return all(bool(np.all(np.isfinite(a))) for a in (self.rows, self.out, self.tilt))
+        arrays = (self.rows.data, self.out.data) if hasattr(self.rows, "indptr") else (self.rows, self.out)
+        return all(bool(np.all(np.isfinite(a))) for a in (*arrays, self.tilt))
 
     @property
     def groups(self) -> int:
@@ -74,8 +77,11 @@ class Program:
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
-def build(setting: Setting, outputs: np.ndarray | None = None) -> Program:
-    """The program of a setting whose increments are open, for all outputs or some of them."""
+def build(setting: Setting, outputs: np.ndarray | None = None, sparse: bool = False) -> Program:
+    """The program of a setting whose increments are open, for all outputs or some of them.
+
+    `sparse`: rows and out as scipy.sparse arrays, and one multiplier for each channel of a node with maps.
+    """
     nodes = setting.increments.nonlinear
     sizes = {node: setting.graph.size(node) for node in nodes}
     places = dict(zip(nodes, np.cumsum([0, *sizes.values()])[:-1].tolist(), strict=True)) if nodes else {}
@@ -85,29 +91,33 @@ def build(setting: Setting, outputs: np.ndarray | None = None) -> Program:
     for node in nodes:
         bound = setting.increments.bound(node)
         assert bound is not None
-        stacked = _row(setting, node, places, sizes, neurons)
+        stacked = _row(setting, node, places, sizes, neurons, sparse)
         leaning = np.zeros(sizes[node])
         half = bound.spectral
         if isinstance(bound, SlopeBound):
             half = bound.high / 2 - bound.low / 2
             leaning = (bound.high / 2 + bound.low / 2) / half
-        rows.append(half[:, None] * stacked)
+        rows.append(stacked.multiply(half[:, None]).tocsr() if sparse else half[:, None] * stacked)
         tilt.append(leaning)
         partner.append(np.where(leaning != 0, height + np.arange(sizes[node]), -1))
-        row_levels.append(slice(height, height + len(stacked)))
-        height += len(stacked)
+        entries = stacked.shape[0]
+        row_levels.append(slice(height, height + entries))
+        height += entries
         groups = len(bound.columns) if isinstance(bound, BlockBound) else sizes[node]
+        if sparse and isinstance(bound, SlopeBound):
+            groups = _channels(setting.graph.nodes[node].shape)
         if not groups:
             continue
-        row_group.append(count + np.repeat(np.arange(groups), len(stacked) // groups))
+        row_group.append(count + np.repeat(np.arange(groups), entries // groups))
         neuron_group.append(count + np.repeat(np.arange(groups), sizes[node] // groups))
         count += groups
-    out = _row(setting, setting.y, places, sizes, neurons)
+    out = _row(setting, setting.y, places, sizes, neurons, sparse)
     levels = tuple(slice(inputs + places[node], inputs + places[node] + sizes[node]) for node in nodes)
     width = inputs + neurons
+    joined = vstack(rows, format="csr") if sparse and rows else np.concatenate(rows) if rows else np.zeros((0, width))
     program = Program(
         inputs,
-        np.concatenate(rows) if rows else np.zeros((0, width)),
+        joined,
         np.concatenate(row_group) if rows else np.zeros(0, dtype=int),
         np.concatenate(neuron_group) if rows else np.zeros(0, dtype=int),
         out if outputs is None else out[outputs],
@@ -117,10 +127,18 @@ def build(setting: Setting, outputs: np.ndarray | None = None) -> Program:
         tuple(row_levels),
         setting.norm_in == math.inf,
     )
-    return program if program.each_input or not program.is_finite else _reduced(program)
+    return program if sparse or program.each_input or not program.is_finite else _reduced(program)
 
 
-def _row(setting: Setting, node: int, places: dict[int, int], sizes: dict[int, int], neurons: int) -> np.ndarray:
+def _channels(shape: tuple[int, ...]) -> int:
+    """How many multipliers entries of this shape share: one a channel where there are maps, else one an entry."""
+    axes = shape[1:] if len(shape) > 1 and shape[0] == 1 else shape
+    return axes[0] if len(axes) > 1 else math.prod(shape)
+
+
+def _row(
+    setting: Setting, node: int, places: dict[int, int], sizes: dict[int, int], neurons: int, sparse: bool = False
+) -> Any:
     """[B A] of one node: its increments from those of x and of all neurons."""
     inputs = setting.graph.size(setting.x)
     parts: list[tuple[int, np.ndarray]] = []
@@ -129,10 +147,20 @@ def _row(setting: Setting, node: int, places: dict[int, int], sizes: dict[int, i
         parts.append((start, setting.by.dense(op).value))
     body = setting.graph.nodes[node]
     height = parts[0][1].shape[0] if parts else setting.graph.size(body.inputs[0] if node != setting.y else node)
+    if sparse:
+        width = inputs + neurons
+        blocks = [_placed(part, start, width) for start, part in parts]
+        return sum(blocks[1:], blocks[0]) if blocks else csr_array((height, width))
     row = np.zeros((height, inputs + neurons))
     for start, part in parts:
         row[:, start : start + part.shape[1]] += part
     return row
+
+
+def _placed(part: np.ndarray, start: int, width: int) -> Any:
+    """A matrix as sparse columns from `start` on."""
+    found = csr_array(part)
+    return csr_array((found.data, found.indices + start, found.indptr), shape=(len(part), width))
 
 
 def _reduced(program: Program) -> Program:
