@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_solve, cholesky, eigh, solve_triangular
+from scipy.linalg import LinAlgError, cho_solve, cholesky, eigh, eigh_tridiagonal, solve_triangular
+from scipy.linalg.blas import dtrsv
 from scipy.linalg.lapack import dpotri
-from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
+from lipcert.arithmetic.threads import side_by_side
 from lipcert.methods.lipsdp.program import Program
 from lipcert.methods.lipsdp.structure import Structured
 
@@ -24,8 +27,15 @@ ROOM = (1.5, 2.0, 3.0, 5.0)
 DENSE = 200
 """Up to this size all eigenvalues are computed for the length of a step; beyond, Lanczos finds the least."""
 
+LANCZOS = 18
+"""Steps of it."""
+
 CLOSE = 1e-6
 """The relative duality gap at which the method ends."""
+
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +115,7 @@ def solve(program: Program, tick: Callable[[], None] = lambda: None, close: floa
     s = _inverse(factor)
     z = s / float(scaled.b @ scaled.adjoint(s)) * float(scaled.b @ scaled.b)
     z_factor = _factor(z)
+    pair = side_by_side if len(p) > DENSE else _in_turn
     for _ in range(MAX_ITERATIONS):
         tick()
         if factor is None or z_factor is None:
@@ -115,19 +126,20 @@ def solve(program: Program, tick: Callable[[], None] = lambda: None, close: floa
             return
         _, dp, forward = newton.direction(0.0, None)
         dz = -z - _symmetric(z @ forward)
-        a_p, a_z = min(1.0, _to_boundary(factor, dp)), min(1.0, _to_boundary(z_factor, dz))
+        ends = pair(partial(_to_boundary, factor, dp), partial(_to_boundary, z_factor, dz))
+        a_p, a_z = (min(1.0, end) for end in ends)
         affine = float(np.vdot(p + a_p * dp, z + a_z * dz)) / len(p)
         sigma = min(1.0, (max(affine, 0.0) / mu) ** max(1.0, 3 * min(a_p, a_z) ** 2))
         second = _symmetric(dz @ forward)
         dy, dp, forward = newton.direction(sigma * mu, second)
         dz = sigma * mu * s - z - _symmetric(z @ forward) - second
         share = 0.9 + 0.09 * min(a_p, a_z)
-        p, factor, a_p = _moved(p, dp, min(1.0, share * _to_boundary(factor, dp)))
-        z, z_factor, _ = _moved(z, dz, min(1.0, share * _to_boundary(z_factor, dz)))
+        (p, factor, a_p, s), (z, z_factor, _, _) = pair(
+            partial(_moved, p, factor, dp, share, s), partial(_moved, z, z_factor, dz, share, np.zeros(0))
+        )
         if factor is None:
             return
         y = y + a_p * dy
-        s = _inverse(factor)
         objective = float(scaled.b @ y)
         gap = float(np.vdot(p, z)) / objective
         infeasible = abs(float((scaled.b - scaled.adjoint(z)) @ y)) / objective
@@ -136,20 +148,28 @@ def solve(program: Program, tick: Callable[[], None] = lambda: None, close: floa
             return
 
 
+def _in_turn(left: Callable[[], A], right: Callable[[], B]) -> tuple[A, B]:
+    return left(), right()
+
+
 def _iterate(scaled: Structured, y: np.ndarray, gap: float) -> Iterate:
     inputs = scaled.inputs * y[: scaled.first]
     return Iterate(inputs, scaled.multipliers * y[scaled.first :], float(inputs.sum()), gap)
 
 
-def _moved(matrix: np.ndarray, step: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray | None, float]:
-    """matrix + share step with its factor, the share made smaller until there is one."""
+Moved = tuple[np.ndarray, np.ndarray | None, float, np.ndarray]
+
+
+def _moved(matrix: np.ndarray, factor: np.ndarray, step: np.ndarray, share: float, inverse: np.ndarray) -> Moved:
+    """The matrix moved by a share of the way to the boundary, less until it has a factor, and its inverse, if given."""
+    length = min(1.0, share * _to_boundary(factor, step))
     for _ in range(4):
-        moved = matrix + share * step
-        factor = _factor(moved)
-        if factor is not None:
-            return moved, factor, share
-        share *= 0.8
-    return matrix, None, 0.0
+        moved = matrix + length * step
+        found = _factor(moved)
+        if found is not None:
+            return moved, found, length, _inverse(found) if inverse.size else inverse
+        length *= 0.8
+    return matrix, None, 0.0, inverse
 
 
 class _Newton:
@@ -201,16 +221,24 @@ def _to_boundary(factor: np.ndarray, step: np.ndarray) -> float:
         scaled = solve_triangular(factor, half.T, lower=True)
         least = float(eigh(scaled, eigvals_only=True, subset_by_index=[0, 0], overwrite_a=True)[0])
         return np.inf if least >= 0 else -1 / least
-
-    def product(v: np.ndarray) -> np.ndarray:
-        back = solve_triangular(factor, np.ravel(v), lower=True, trans="T", check_finite=False)
-        return np.asarray(solve_triangular(factor, step @ back, lower=True, check_finite=False))
-
-    start = np.random.default_rng(0).standard_normal(n)
-    form = LinearOperator((n, n), matvec=product, dtype=float)
-    try:
-        least = float(eigsh(form, k=1, which="SA", v0=start, tol=1e-3, ncv=24, return_eigenvectors=False)[0])
-    except ArpackError:
-        return 0.1  # it is safe to go slowly
-    least -= 2e-3 * abs(least)
+    least = _least(factor, step)
     return np.inf if least >= 0 else -1 / least
+
+
+def _least(factor: np.ndarray, step: np.ndarray) -> float:
+    """About the least eigenvalue of L^-1 step L'^-1, or less: Lanczos, reorthogonalised, and what it is not sure of."""
+    n = len(factor)
+    basis, diagonal, below = np.zeros((LANCZOS + 1, n)), np.zeros(LANCZOS), np.zeros(LANCZOS)
+    start = np.random.default_rng(0).standard_normal(n)
+    basis[0] = start / np.linalg.norm(start)
+    for k in range(LANCZOS):
+        v = dtrsv(factor, step @ dtrsv(factor, basis[k], lower=1, trans=1), lower=1)
+        diagonal[k] = basis[k] @ v
+        for _ in range(2):
+            v -= (basis[: k + 1] @ v) @ basis[: k + 1]
+        below[k] = np.linalg.norm(v)
+        if not below[k] > 0:
+            break
+        basis[k + 1] = v / below[k]
+    values, vectors = eigh_tridiagonal(diagonal[: k + 1], below[:k])
+    return float(values[0] - below[k] * abs(vectors[-1, 0]))

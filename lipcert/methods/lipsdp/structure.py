@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lipcert.arithmetic.threads import side_by_side
 from lipcert.methods.lipsdp.program import Program
 
 Index = slice | np.ndarray
@@ -125,8 +126,7 @@ class Structured:
 
     def schur(self, z: np.ndarray, s: np.ndarray) -> np.ndarray:
         """tr(F_j Z F_k S): three entrywise products of Z and S seen by units and rows, summed over groups."""
-        uz, cz, rz = self._seen(z)
-        us, cs, rs = self._seen(s)
+        (uz, cz, rz), (us, cs, rs) = side_by_side(lambda: self._seen(z), lambda: self._seen(s))
         units, rows = _Runs(self.coordinate_group, self.variables), _Runs(self.row_group, self.variables)
         uz *= us
         cz *= cs
