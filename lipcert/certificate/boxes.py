@@ -15,7 +15,7 @@ from lipcert.arithmetic.rounding import down, mul_up, up
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.norms import row_norms
 from lipcert.errors import NotProvedError
-from lipcert.graph import Affine, Elementwise, Graph, Groupwise, Product, linear_terms
+from lipcert.graph import Affine, Elementwise, FixedPoint, Graph, Groupwise, Product, linear_terms
 from lipcert.graph.stretch import stops
 from lipcert.operators import enclosed
 from lipcert.problem import Ball, Everywhere, Problem, dual
@@ -47,6 +47,8 @@ def _propagate(problem: Problem, by: Arithmetic) -> list[Bounds]:
             box = node.function.enclose(*boxes[node.input])
         elif isinstance(node, Product):
             box = _product(boxes[node.left], boxes[node.right])
+        elif isinstance(node, FixedPoint):
+            box = boxes[node.body]  # of any state, and so of the one that is sought
         elif i == problem.x:
             box = region.bounds(problem.size_in)
         else:

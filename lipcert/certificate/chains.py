@@ -72,7 +72,7 @@ def prepare_split(
 def step_terms(setting: Setting, node: int, cut: Sequence[int]) -> dict[int, LinearOperator]:
     """The terms of a step: the increment of an affine node, or of what a nonlinear node reads."""
     about = ("terms", setting.increments, node, " ".join(map(str, cut)))
-    return setting.by.kept(about, lambda: moving_terms(setting.graph, node, cut, setting.x))
+    return setting.by.kept(about, lambda: moving_terms(setting.increments, node, cut))
 
 
 def absolute_bound(setting: Setting) -> float:

@@ -24,10 +24,26 @@ from lipcert.activations.jacobian import BlockBound, DiagonalBound, JacobianBoun
 from lipcert.arithmetic.enclosure import Enclosure, exact, hull
 from lipcert.arithmetic.rounding import up
 from lipcert.certificate.boxes import Bounds
-from lipcert.graph import Affine, Elementwise, Graph, Groupwise, Increment, Input, Node, Product, linear_terms
+from lipcert.errors import NotProvedError
+from lipcert.graph import (
+    Affine,
+    Elementwise,
+    FixedPoint,
+    Graph,
+    Groupwise,
+    Increment,
+    Input,
+    Node,
+    Product,
+    State,
+    linear_terms,
+)
 from lipcert.graph.nodes import renumbered
-from lipcert.operators import Diagonal, Identity, LinearOperator, Reduction, Selection, Shape, compose, size_of
+from lipcert.operators import Diagonal, Identity, LinearOperator, Reduction, Selection, Shape, add, compose, size_of
 from lipcert.operators import Sum as Summed
+
+WIDENED = 2.0**-20
+"""What is added to slopes of loops that are known exactly."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +53,8 @@ class IncrementGraph:
     graph: Graph
     x: int
     y: int
+    loops: dict[int, int]
+    """The node whose increments are those of a state, which comes before it, by the state."""
 
     def bound(self, node: int) -> JacobianBound | None:
         """The Jacobian bound of a nonlinear node, None for an affine one."""
@@ -59,9 +77,16 @@ def increment_graph(graph: Graph, x: int, y: int, boxes: list[Bounds], how: Spli
     new: dict[int, int] = {}
     split: Callable[..., None] = {"whole": _whole, "centered": _centered, "open": _open}[how]
     center = how != "whole"
+    loops: dict[int, int] = {}
+    implicit = any(isinstance(node, State) for node in graph.nodes)
+    if implicit and how != "open":
+        raise NotProvedError("a fixed point is bounded by LipSDP, not node after node")
     for i, node in enumerate(graph.nodes):
         if isinstance(node, Elementwise):
-            split(nodes, new[node.input], *node.activation.slopes(*boxes[node.input]), node.origin)
+            low, high = node.activation.slopes(*boxes[node.input])
+            if implicit:  # linear parts of a loop would have to be solved for
+                high = np.where(low == high, high + WIDENED, high)
+            split(nodes, new[node.input], low, high, node.origin)
         elif isinstance(node, Product):
             split(nodes, new[node.left], *boxes[node.right], node.origin)
             part = len(nodes) - 1
@@ -74,21 +99,38 @@ def increment_graph(graph: Graph, x: int, y: int, boxes: list[Bounds], how: Spli
                 _groups(nodes, new[node.input], node, boxes[node.input], center)
             else:
                 _reflections(nodes, new[node.input], pair, boxes[node.input], node.origin, split)
+        elif isinstance(node, FixedPoint):
+            loops[new[node.state]] = new[node.body]
+            nodes.append(_affine((new[node.body],), (Identity(graph.size(i)),), node.origin))
+        elif isinstance(node, State):
+            nodes.append(Input(f"state of {node.origin}", node.shape))
         else:
             nodes.append(renumbered(node, new))
         new[i] = len(nodes) - 1
-    return IncrementGraph(Graph(tuple(nodes), ()), new[x], new[y])
+    return IncrementGraph(Graph(tuple(nodes), ()), new[x], new[y], loops)
 
 
-def moving_terms(graph: Graph, node: int, cut: Sequence[int], x: int) -> dict[int, LinearOperator]:
+def moving_terms(increments: IncrementGraph, node: int, cut: Sequence[int]) -> dict[int, LinearOperator]:
     """The increment of an affine node, or of a nonlinear node's input, as terms; free inputs do not move."""
+    graph, x = increments.graph, increments.x
     body = graph.nodes[node]
     start = body.input if isinstance(body, Increment) else node
     if isinstance(graph.nodes[start], Affine):
         terms = linear_terms(graph, start, frozenset(cut))
     else:
         terms = {start: Identity(graph.size(start))}
-    return {s: op for s, op in terms.items() if s == x or not isinstance(graph.nodes[s], Input)}
+    found: dict[int, LinearOperator] = {}
+    for source, op in terms.items():
+        if source in increments.loops:
+            behind = linear_terms(graph, increments.loops[source], frozenset())
+            if any(s in increments.loops for s in behind):
+                raise NotProvedError("a fixed point whose body passes its state on linearly is not bounded")
+            for s, inner in behind.items():
+                through = compose(op, inner)
+                found[s] = add([found[s], through]) if s in found else through
+        else:
+            found[source] = add([found[source], op]) if source in found else op
+    return {s: op for s, op in found.items() if s == x or not isinstance(graph.nodes[s], Input)}
 
 
 def _whole(nodes: list[Node], source: int, low: np.ndarray, high: np.ndarray, origin: str) -> None:

@@ -8,6 +8,10 @@ neurons, a > 0 of inputs, c >= 0 of outputs, in the coordinates dx / a and dz / 
 Each neuron's term is at most 0 (of a group: (|dz|^2 - |s dv|^2) / e^2), so that P > 0 proves |diag(c) dy|_2 <=
 |diag(1/a) dx|_2: LipSDP of Fazlyab, Robey, Hassani, Morari, Pappas (NeurIPS 2019). P has a block
 for two nodes only where one reads the other, or a third one reads both and its slopes do not begin at zero.
+
+Implicit networks are no special case: a node may read itself, or one behind it. With e > 0, P > 0 on dx = 0 says that
+I - A diag(s) is nonsingular for all slopes s in their ranges, so that there is one fixed point for every input
+(well-posedness; Revay, Wang, Manchester 2020).
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lipcert.activations.jacobian import BlockBound, SlopeBound
-from lipcert.arithmetic.rounding import ETA, gamma, inflate, mul_up, norm_up, up
+from lipcert.arithmetic.rounding import ETA, U, gamma, inflate, mul_up, norm_up, up
 from lipcert.certificate.chains import Setting, step_terms
 from lipcert.certificate.claim import Inequality, Scaling
 from lipcert.certificate.definite import SymmetricBlocks
@@ -90,16 +94,7 @@ def inequality(setting: Setting, scaling: Scaling) -> SymmetricBlocks:
         terms = _terms(setting, node, row, column)
         for source, term in terms.items():
             if cross is not None:
-                value = -cross[:, None] * term.value
-                rows, columns = term.error(np.ones(value.shape[1])), term.error_across(np.abs(cross))
-                rounding = gamma(3) * np.abs(value)
-                form.add(
-                    place[node],
-                    place[source],
-                    value,
-                    inflate(np.abs(cross) * rows + rounding.sum(axis=1), value.shape[1] + 8),
-                    inflate(columns + rounding.sum(axis=0), len(value) + 8),
-                )
+                _add_cross(form, place[node], place[source], term, cross)
         if np.any(square):
             _add_squares(form, place, terms, square)
     _add_squares(form, place, _terms(setting, setting.y, scaling.outputs, column), -np.ones(len(scaling.outputs)))
@@ -137,7 +132,7 @@ def _check_room(setting: Setting, sizes: list[int], place: dict[int, int]) -> No
         read = {place[s] for s in step_terms(setting, node, ())}
         bound = setting.increments.bound(node)
         if node in place:
-            pairs |= {(place[node], i) for i in read}
+            pairs |= {(max(place[node], i), min(place[node], i)) for i in read}
         if not (isinstance(bound, SlopeBound) and not np.any(bound.low * bound.high)):
             pairs |= {(i, j) for i in read for j in read if i > j}
     for k in range(len(sizes)):  # what the factorisation fills in
@@ -179,6 +174,22 @@ def _terms(setting: Setting, node: int, row: np.ndarray, column: dict[int, np.nd
         spread = None if known.is_exact else inflate(known.full_radius() * row[:, None] * scale, 8)
         terms[source] = _Term(value, spread, inflate(2 * ETA * (scale + 1), 4))
     return terms
+
+
+def _add_cross(form: SymmetricBlocks, node: int, source: int, term: _Term, cross: np.ndarray) -> None:
+    """Add -2 z' diag(cross) v, the weights rounded once, for what a node reads of one source."""
+    value = -cross[:, None] * term.value
+    rounding = gamma(3) * np.abs(value)
+    rows = np.abs(cross) * term.error(np.ones(value.shape[1])) + rounding.sum(axis=1)
+    columns = term.error_across(np.abs(cross)) + rounding.sum(axis=0)
+    rows, columns = inflate(rows, value.shape[1] + 8), inflate(columns, len(value) + 8)
+    if node > source:
+        form.add(node, source, value, rows, columns)
+    elif node < source:  # in a loop
+        form.add(source, node, value.T, columns, rows)
+    else:
+        both = value + value.T
+        form.add(node, node, both, inflate(rows + columns + U * np.abs(both).sum(axis=1), len(both) + 8), columns)
 
 
 def _add_squares(form: SymmetricBlocks, place: dict[int, int], terms: dict[int, _Term], weight: np.ndarray) -> None:

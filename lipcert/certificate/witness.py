@@ -14,7 +14,7 @@ from lipcert.arithmetic.rounding import down, norm_down
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.claim import Witness
 from lipcert.errors import NotProvedError
-from lipcert.graph import Affine, Elementwise, Groupwise, Product
+from lipcert.graph import Affine, Elementwise, FixedPoint, Groupwise, Product, State
 from lipcert.problem import Problem
 
 
@@ -64,6 +64,8 @@ def _derivative(problem: Problem, x: np.ndarray, d: np.ndarray, by: Arithmetic) 
             value = left * right
             parts = [v * t for v, t in ((right, tangents[node.left]), (left, tangents[node.right])) if t is not None]
             tangent = sum(parts[1:], parts[0]) if parts else None
+        elif isinstance(node, State | FixedPoint):
+            raise NotProvedError("the value of a fixed point is not enclosed")
         else:
             moves = i == problem.x
             value = Enclosure(x if moves else np.zeros(problem.graph.size(i)))

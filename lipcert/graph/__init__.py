@@ -1,12 +1,25 @@
 """The intermediate representation: a DAG of typed nodes, its evaluation, and its linear stretches."""
 
 from lipcert.graph.evaluate import evaluate
-from lipcert.graph.nodes import Affine, Elementwise, Graph, Groupwise, Increment, Input, Node, Output, Product
+from lipcert.graph.nodes import (
+    Affine,
+    Elementwise,
+    FixedPoint,
+    Graph,
+    Groupwise,
+    Increment,
+    Input,
+    Node,
+    Output,
+    Product,
+    State,
+)
 from lipcert.graph.stretch import linear_terms
 
 __all__ = [
     "Affine",
     "Elementwise",
+    "FixedPoint",
     "Graph",
     "Groupwise",
     "Increment",
@@ -14,6 +27,7 @@ __all__ = [
     "Node",
     "Output",
     "Product",
+    "State",
     "evaluate",
     "linear_terms",
 ]

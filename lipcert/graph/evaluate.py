@@ -6,18 +6,49 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lipcert.graph.nodes import Affine, Elementwise, Graph, Groupwise, Input, Product
+from lipcert.graph.nodes import Affine, Elementwise, FixedPoint, Graph, Groupwise, Input, Product, State
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
 
+ITERATIONS = 20000
+CONVERGED = 1e-12
+
+
 def evaluate(graph: Graph, inputs: dict[str, Float[np.ndarray, "*batch n"]]) -> list[Float[np.ndarray, "*batch m"]]:
-    """The value of every node, in order, at flattened inputs given by name."""
+    """The value of every node, in order, at flattened inputs given by name.
+
+    Fixed points by a damped iteration; ArithmeticError where it does not converge.
+    """
+    loops = [node for node in graph.nodes if isinstance(node, FixedPoint)]
+    if not loops:
+        return _values(graph, inputs, {})
+    batch = next(iter(inputs.values())).shape[:-1] if inputs else ()
+    states = {loop.state: np.zeros((*batch, graph.size(loop.state))) for loop in loops}
+    share, before = 0.5, np.inf
+    for _ in range(ITERATIONS):
+        values = _values(graph, inputs, states)
+        moves = {loop.state: values[loop.body] - states[loop.state] for loop in loops}
+        size = max(float(np.abs(m).max(initial=0.0)) for m in moves.values())
+        if size <= CONVERGED * max(1.0, *(float(np.abs(z).max(initial=0.0)) for z in states.values())):
+            return values
+        if not size < before * 1.5:
+            share /= 2
+        before = min(before, size)
+        states = {at: z + share * np.nan_to_num(moves[at]) for at, z in states.items()}
+    raise ArithmeticError("the iteration for a fixed point does not converge")
+
+
+def _values(graph: Graph, inputs: dict[str, np.ndarray], states: dict[int, np.ndarray]) -> list[np.ndarray]:
     values: list[np.ndarray] = []
-    for node in graph.nodes:
+    for position, node in enumerate(graph.nodes):
         if isinstance(node, Input):
             values.append(np.asarray(inputs[node.name], dtype=np.float64))
+        elif isinstance(node, State):
+            values.append(states[position])
+        elif isinstance(node, FixedPoint):
+            values.append(values[node.state])
         elif isinstance(node, Elementwise):
             values.append(node.activation.value(values[node.input]))
         elif isinstance(node, Groupwise):

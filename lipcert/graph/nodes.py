@@ -98,7 +98,33 @@ class Increment:
         return (self.input,)
 
 
-Node = Input | Affine | Elementwise | Groupwise | Product | Increment
+@dataclass(frozen=True, eq=False)
+class State:
+    """The unknown of a fixed point, which the nodes between it and its FixedPoint may read."""
+
+    shape: Shape
+    origin: str = ""
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        return ()
+
+
+@dataclass(frozen=True, eq=False)
+class FixedPoint:
+    """The value of the State `state` at which it equals the node `body`: an implicit (equilibrium) layer."""
+
+    state: int
+    body: int
+    shape: Shape
+    origin: str = ""
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        return (self.state, self.body)
+
+
+Node = Input | Affine | Elementwise | Groupwise | Product | Increment | State | FixedPoint
 
 
 @dataclass(frozen=True)
@@ -135,6 +161,16 @@ class Graph:
                 if node.bias.shape != (size_of(node.shape),):
                     raise ValueError(f"node {position} ({node.origin}): bias {node.bias.shape} does not fit")
 
+            if isinstance(node, FixedPoint) and not (
+                isinstance(self.nodes[node.state], State)
+                and self.size(node.state) == self.size(node.body) == size_of(node.shape)
+            ):
+                raise ValueError(f"node {position} ({node.origin}) is no fixed point of a state of its size")
+        closed = [node.state for node in self.nodes if isinstance(node, FixedPoint)]
+        states = [position for position, node in enumerate(self.nodes) if isinstance(node, State)]
+        if sorted(closed) != states:
+            raise ValueError("a state is not closed by one fixed point")
+
         for output in self.outputs:
             if not 0 <= output.node < len(self.nodes):
                 raise ValueError(f"output {output.name} names no node")
@@ -164,6 +200,8 @@ def renumbered(node: Node, new: dict[int, int]) -> Node:
         return replace(node, inputs=tuple(new[i] for i in node.inputs))
     if isinstance(node, Product):
         return replace(node, left=new[node.left], right=new[node.right])
-    if isinstance(node, Input):
+    if isinstance(node, FixedPoint):
+        return replace(node, state=new[node.state], body=new[node.body])
+    if isinstance(node, Input | State):
         return node
     return replace(node, input=new[node.input])

@@ -10,7 +10,7 @@ from rich.table import Table
 from lipcert.errors import ModelError
 from lipcert.frontend import Model
 from lipcert.frontend.registry import supported_ops
-from lipcert.graph import Affine, Elementwise, Groupwise, Node, Product
+from lipcert.graph import Affine, Elementwise, FixedPoint, Groupwise, Node, Product, State
 from lipcert.operators import Shape
 from lipcert.planning.layers import LayerNorms
 from lipcert.report.terminal import plain, show, shown
@@ -132,4 +132,6 @@ def _what(node: Node) -> str:
     if isinstance(node, Affine):
         parts = " + ".join(op.describe() for op in node.operators)
         return f"{parts} + bias" if node.bias.value.any() else parts
+    if isinstance(node, State | FixedPoint):
+        return "state of a fixed point" if isinstance(node, State) else "fixed point"
     return "free"

@@ -17,6 +17,7 @@ from scipy.linalg.blas import dtrsv
 from scipy.linalg.lapack import dpotri
 
 from lipcert.arithmetic.threads import side_by_side
+from lipcert.methods.lipsdp.loops import loop_start
 from lipcert.methods.lipsdp.program import Program
 from lipcert.methods.lipsdp.structure import Structured
 
@@ -91,8 +92,12 @@ def feasible_start(program: Program) -> Structured | None:
 
     With little room multipliers explode from layer to layer, and margins vanish in rounding.
     """
-    starts = [np.concatenate(closed_form_start(program, room)) for room in ROOM]
-    first = len(starts[0]) - program.groups
+    if program.has_loops:
+        found = loop_start(program)
+        starts = [] if found is None else [np.concatenate(found)]
+    else:
+        starts = [np.concatenate(closed_form_start(program, room)) for room in ROOM]
+    first = program.inputs if program.each_input else 1
     usable = [s for s in starts if np.all((s > 0) & np.isfinite(s))]
     usable.sort(key=lambda s: float(s[:first].sum()))
     for start in usable:
@@ -134,6 +139,9 @@ def solve(program: Program, tick: Callable[[], None] = lambda: None, close: floa
         dy, dp, forward = newton.direction(sigma * mu, second)
         dz = sigma * mu * s - z - _symmetric(z @ forward) - second
         share = 0.9 + 0.09 * min(a_p, a_z)
+        if scaled.program.has_loops and np.any(dy < 0):  # multipliers below zero prove nothing there
+            share_y = float(np.min(-y[dy < 0] / dy[dy < 0]))
+            dp, dy = dp * min(1.0, 0.9 * share_y), dy * min(1.0, 0.9 * share_y)
         (p, factor, a_p, s), (z, z_factor, _, _) = pair(
             partial(_moved, p, factor, dp, share, s), partial(_moved, z, z_factor, dz, share, np.zeros(0))
         )

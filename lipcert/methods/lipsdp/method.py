@@ -119,10 +119,8 @@ def _scaling(setting: Setting, output: int | None, progress: Progress) -> Scalin
     best = sorted(iterates, key=lambda i: i.objective)[:CANDIDATES]
     dual = max((i.dual for i in iterates), default=0.0)
     if dual and output is None and setting.norm_out == 2:
-        # of all outputs in l2: what is claimed for other norms is derived from that
-        progress.notes.append(
-            f"no multipliers of LipSDP give less than {math.sqrt(dual):.9g} in l2 (dual bound, not proven)"
-        )
+        least = math.sqrt(dual)
+        progress.notes.append(f"no multipliers of LipSDP give less than {least:.9g} (dual bound, not proven)")
     if sparse:
         best = best[:2]
     for room in SHARED_ROOM if sparse else ROOM:  # the last iterates are the nearest to what cannot be proven

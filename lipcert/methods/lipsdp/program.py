@@ -54,6 +54,14 @@ class Program:
         return self.out.shape[1]
 
     @property
+    def has_loops(self) -> bool:
+        """Whether a node reads itself or one behind it: implicit networks."""
+        return any(
+            bool(np.any(self.rows[row_level.start : row_level.stop, level.start :]))
+            for level, row_level in zip(self.levels, self.row_levels, strict=True)
+        )
+
+    @property
     def is_finite(self) -> bool:
         arrays = (self.rows.data, self.out.data) if hasattr(self.rows, "indptr") else (self.rows, self.out)
         return all(bool(np.all(np.isfinite(a))) for a in (*arrays, self.tilt))

@@ -12,6 +12,7 @@ from dataclasses import replace
 from lipcert.certificate.boxes import propagate
 from lipcert.certificate.chains import Setting, absolute_bound, prepare, step_terms
 from lipcert.certificate.claim import AbsoluteChain, Claim, SpectralChain
+from lipcert.graph import FixedPoint
 from lipcert.methods.base import OutOfTime, Progress
 from lipcert.methods.product.proofs import Found, prove_norm
 from lipcert.methods.product.spectral import spectral_chain
@@ -31,13 +32,19 @@ SPARE = 1e-300
 """The same for values so small that underflow terms outweigh them."""
 
 
+def implicit(problem: Problem) -> str | None:
+    """Why methods that go node after node do not take a problem: it has fixed points."""
+    found = [node.origin for node in problem.graph.nodes if isinstance(node, FixedPoint)]
+    return f"the fixed point {found[0]!r} is bounded by LipSDP only" if found else None
+
+
 class ProductMethod:
     """Operator norms composed along the graph."""
 
     name = "product"
 
     def accepts(self, problem: Problem) -> str | None:
-        return None
+        return implicit(problem)
 
     def claims(self, problem: Problem, progress: Progress) -> Iterator[Claim]:
         by = progress.arithmetic
