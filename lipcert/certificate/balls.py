@@ -17,6 +17,7 @@ from lipcert.arithmetic.enclosure import Enclosure
 from lipcert.arithmetic.rounding import up
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.definite import SymmetricBlocks
+from lipcert.errors import NotProvedError
 from lipcert.operators import Dense, Leaf, LinearOperator, Product, Row, Sum
 from lipcert.problem import Norm
 
@@ -76,13 +77,20 @@ class BallArithmetic(Arithmetic):
 
     def proves_positive(self, form: SymmetricBlocks) -> bool:
         """With the error terms that the form comes with: its entries are float64 sums."""
+        _check_dimension(sum(form.sizes))
         matrix, error = form.dense()
-        if not (np.isfinite(matrix).all() and np.isfinite(error).all()):
+        diagonal = np.diag(matrix)
+        if not (np.isfinite(matrix).all() and np.isfinite(error).all() and np.all(diagonal > 0)):
             return False
-        largest = float(error.max(initial=0.0))  # |E|_2 of a symmetric E is at most its largest row sum
-        return _is_positive(
-            len(matrix), lambda: arb_matrix(as_balls(matrix)) - _diagonal_matrix(len(matrix), arb(largest))
-        )
+        # powers of two near the roots of the diagonal; diag(row sums of |E|) + E >= 0 for every symmetric E
+        scale = np.ldexp(1.0, -np.frexp(diagonal)[1] // 2)
+
+        def scaled() -> arb_mat:
+            factors = as_balls(scale)
+            balls = as_balls(matrix) - np.diag(as_balls(error))
+            return arb_matrix(factors[:, None] * balls * factors)
+
+        return _is_positive(len(matrix), scaled)
 
     def _write_out(self, op: LinearOperator) -> Enclosure:
         if isinstance(op, Leaf):
@@ -143,6 +151,14 @@ def spectral_bound_holds(matrix: Enclosure, sigma: float) -> bool:
     return _is_positive(n, form)
 
 
+def _check_dimension(n: int) -> None:
+    if n > MAX_DIMENSION:
+        raise NotProvedError(
+            f"a proof of dimension {n} is too large for ball arithmetic (limit {MAX_DIMENSION})",
+            hint="check without --strict",
+        )
+
+
 def _is_positive(n: int, make: Callable[[], arb_mat]) -> bool:
     """Whether a symmetric n x n matrix A of balls, made at 106 bits, is proven positive definite.
 
@@ -151,13 +167,7 @@ def _is_positive(n: int, make: Callable[[], arb_mat]) -> bool:
     """
     if n == 0:
         return True
-    if n > MAX_DIMENSION:
-        from lipcert.errors import NotProvedError
-
-        raise NotProvedError(
-            f"a proof of dimension {n} is too large for ball arithmetic (limit {MAX_DIMENSION})",
-            hint="check without --strict",
-        )
+    _check_dimension(n)
     from flint import ctx
 
     before, ctx.prec = ctx.prec, 106

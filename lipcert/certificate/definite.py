@@ -101,6 +101,9 @@ class SymmetricBlocks:
         n = sum(self.sizes)
         if not n:
             return True
+        if any((i, i) not in self.blocks for i, size in enumerate(self.sizes) if size):
+            return False
+        self.blocks.update({(i, i): np.zeros((0, 0)) for i, size in enumerate(self.sizes) if not size})
         diagonals = [np.diagonal(self.blocks[i, i]) for i in range(len(self.sizes))]
         finite = all(np.isfinite(b).all() for b in (*self.blocks.values(), *self.errors))
         if not finite or not all((d > 0).all() for d in diagonals):

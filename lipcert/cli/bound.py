@@ -61,9 +61,12 @@ def bound(
     if limit is not None and not (math.isfinite(limit) and limit >= 0):
         raise UsageError(f"--max: {limit} is not a limit", hint="use a finite number >= 0")
     norm_in, norm_out = _norms(options)
-    for path in (json_path, certificate):
-        if path is not None:
-            check_writable(path)
+    if json_path is not None:
+        check_writable(json_path)
+    if certificate is not None:
+        check_writable(certificate, "--certificate")
+        if certificate == json_path:
+            raise UsageError(f"--json and --certificate both write {json_path}", hint="use one of them")
     to_stdout = "-" in (json_path, certificate)
     with progress("import", enabled=not quiet) as say:
         loaded = api.load(model)
@@ -82,12 +85,13 @@ def bound(
             solver=options["solver"],
             on_step=lambda what, outcome: say(what, outcome.upper),
         )
+    written = json_path or (certificate if report.upper is not None else None)
     if not to_stdout:
-        print_bound(report, limit, json_path or certificate, quiet)
+        print_bound(report, limit, written, quiet)
     if json_path is not None:
         write_json(report, json_path)
     if certificate is not None and report.upper is not None:
-        write_json(report, certificate)
+        write_json(report, certificate, "--certificate")
     return exit_status(report, limit)
 
 

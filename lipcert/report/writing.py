@@ -11,14 +11,14 @@ from lipcert.errors import UsageError
 from lipcert.report.report import Report
 
 
-def check_writable(path: str) -> None:
+def check_writable(path: str, option: str = "--json") -> None:
     """Refuse a place where no report can be written, before any work is done."""
     folder = Path(path).parent
     if path != "-" and (Path(path).is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK)):
-        raise UsageError(f"--json: cannot write {path}", hint="name a file in a folder that exists and is writable")
+        raise UsageError(f"{option}: cannot write {path}", hint="name a file in a folder that exists and is writable")
 
 
-def write_json(report: Report, path: str) -> None:
+def write_json(report: Report, path: str, option: str = "--json") -> None:
     """Write to `path`, or to stdout for "-"."""
     text = report.to_json() + "\n"
     if path == "-":
@@ -35,4 +35,4 @@ def write_json(report: Report, path: str) -> None:
     except OSError as error:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
-        raise UsageError(f"--json: cannot write {path}: {error.strerror}", hint="check the folder") from None
+        raise UsageError(f"{option}: cannot write {path}: {error.strerror}", hint="check the folder") from None

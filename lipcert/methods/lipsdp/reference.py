@@ -34,6 +34,11 @@ TOLERANCE = 1e-6
 MAX_NONZEROS = 2**26
 """Of the data matrices together; cvxpy keeps several copies."""
 
+MOST = {"clarabel": 150, "scs": 500, "mosek": 1000}
+"""Rows of the matrix inequality, beyond which a solver takes many minutes, whatever time limit it is given."""
+
+FOREVER = 1e6
+
 MIXING = (0.0, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0)
 """Shares of the start."""
 
@@ -81,6 +86,10 @@ def solve_by_cvxpy(scaled: Structured, solver: str, seconds: float) -> Answer:
     """Ask a solver; raises OutOfTime where it has no answer, Unsuitable where the program is too large for it."""
     import cvxpy as cp
 
+    if scaled.program.size > MOST[solver]:
+        reason = f"{scaled.program.size} rows are too many for {solver} (at most {MOST[solver]})"
+        raise Unsuitable(f"{reason}: use the native solver")
+    seconds = min(max(seconds, 1.0), FOREVER)
     problem, y = cvxpy_problem(scaled)
     settings: dict[str, dict[str, Any]] = {
         "clarabel": {"time_limit": seconds, "tol_gap_rel": TOLERANCE, "tol_feas": TOLERANCE},
