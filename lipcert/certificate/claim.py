@@ -136,7 +136,18 @@ class Inequality:
     scalings: tuple[Scaling, ...]
 
 
-Evidence = AbsoluteChain | SpectralChain | Inequality
+SingleEvidence = AbsoluteChain | SpectralChain | Inequality
+
+
+@dataclass(frozen=True)
+class Composed:
+    """The network in parts, cut at these nodes of the problem's graph: the product of what is proven of each."""
+
+    cuts: tuple[int, ...]
+    parts: tuple[SingleEvidence, ...]
+
+
+Evidence = AbsoluteChain | SpectralChain | Inequality | Composed
 
 
 @dataclass(frozen=True)

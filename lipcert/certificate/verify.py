@@ -8,7 +8,8 @@ from lipcert.arithmetic.rounding import flushes_to_zero
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.boxes import propagate
 from lipcert.certificate.chains import absolute_bound, prepare, prepare_split, spectral_bound
-from lipcert.certificate.claim import AbsoluteChain, Claim, Inequality, Witness
+from lipcert.certificate.claim import AbsoluteChain, Claim, Composed, Inequality, SingleEvidence, Witness
+from lipcert.certificate.composed import composed_bound
 from lipcert.certificate.inequality import inequality_bound
 from lipcert.certificate.witness import attained
 from lipcert.errors import NotProvedError
@@ -25,16 +26,20 @@ def verify(problem: Problem, claim: Claim, by: Arithmetic | None = None) -> floa
     if not (math.isfinite(claim.value) and claim.value >= 0):
         raise NotProvedError(f"the claimed value {claim.value} is not a finite number >= 0")
     by = by or Arithmetic()
-    boxes = propagate(problem.everywhere() if claim.anywhere else problem, by)
-    if isinstance(claim.evidence, Inequality):
-        proven = inequality_bound(prepare_split(problem, boxes, "open", by), claim.evidence)
-        return _at_most(proven, claim)
-    setting = prepare(problem, boxes, claim.evidence.center, by)
-    if isinstance(claim.evidence, AbsoluteChain):
-        proven = absolute_bound(setting)
-    else:
-        proven = spectral_bound(setting, claim.evidence)
-    return _at_most(proven, claim)
+    whole = problem.everywhere() if claim.anywhere else problem
+    if isinstance(claim.evidence, Composed):
+        return _at_most(composed_bound(whole, claim.evidence, by, _prove), claim)
+    return _at_most(_prove(whole, claim.evidence, by), claim)
+
+
+def _prove(problem: Problem, evidence: SingleEvidence, by: Arithmetic) -> float:
+    boxes = propagate(problem, by)
+    if isinstance(evidence, Inequality):
+        return inequality_bound(prepare_split(problem, boxes, "open", by), evidence)
+    setting = prepare(problem, boxes, evidence.center, by)
+    if isinstance(evidence, AbsoluteChain):
+        return absolute_bound(setting)
+    return spectral_bound(setting, evidence)
 
 
 def _at_most(proven: float, claim: Claim) -> float:

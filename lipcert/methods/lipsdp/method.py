@@ -9,21 +9,25 @@ import numpy as np
 
 from lipcert.certificate.boxes import propagate
 from lipcert.certificate.chains import Setting, prepare_split
-from lipcert.certificate.claim import Claim, Inequality, Scaling
+from lipcert.certificate.claim import Claim, Composed, Inequality, Scaling
 from lipcert.certificate.inequality import inequality_bound
 from lipcert.errors import NotProvedError
 from lipcert.methods.base import OutOfTime, Progress, Unsuitable
+from lipcert.methods.lipsdp.composition import composed_claim
 from lipcert.methods.lipsdp.interior_point import Iterate, solve
-from lipcert.methods.lipsdp.program import Program, build
+from lipcert.methods.lipsdp.program import Program, build, multipliers_of
 from lipcert.methods.lipsdp.shared import shared_iterates
-from lipcert.methods.product.method import SLACK, SPARE, deadline
+from lipcert.methods.product.method import SLACK, SPARE, ProductMethod, deadline
 from lipcert.problem import Problem
 
 MAX_NEURONS = 2500
 """With a multiplier each: beyond, one interior-point step takes more than about five seconds."""
 
 MAX_SHARED = 40000
-"""With multipliers that channels share."""
+"""With multipliers that channels share ..."""
+
+MAX_GROUPS = 500
+"""... of which there may be this many."""
 
 FACTORISED_A_SECOND = 2e10
 """Operations of a proof of many neurons."""
@@ -62,6 +66,9 @@ class LipSdpMethod:
         by.tick = deadline(progress)
         setting = prepare_split(problem, propagate(problem, by), "open", by)
         _check(setting)
+        if _needs_parts(setting):
+            yield from _in_parts(problem, setting, progress)
+            return
         everything = _scaling(setting, None, progress)
         if everything is None:
             raise Unsuitable(
@@ -75,14 +82,28 @@ class LipSdpMethod:
 
 
 def _check(setting: Setting) -> None:
-    """Unsuitable where a node has no slopes to multiply, or there are too many neurons to write anything down."""
-    neurons = _neurons(setting)
-    if neurons > MAX_SHARED:
-        raise Unsuitable(f"{neurons} neurons with open slopes are too many for one LipSDP (at most {MAX_SHARED})")
+    """Unsuitable where a node has no slopes to multiply."""
     for i in setting.increments.nonlinear:
         bound = setting.increments.bound(i)
         if bound is None or not np.all(np.isfinite(bound.spectral)):
             raise Unsuitable(f"node {setting.graph.nodes[i].origin!r} has no bounded slopes here")
+
+
+def _needs_parts(setting: Setting) -> bool:
+    """Whether there are too many neurons, or too many multipliers although channels share them."""
+    neurons = _neurons(setting)
+    graph = setting.graph
+    shared = sum(multipliers_of(graph.nodes[i].shape) for i in setting.increments.nonlinear)
+    return neurons > MAX_SHARED or (neurons > MAX_NEURONS and shared > MAX_GROUPS)
+
+
+def _in_parts(problem: Problem, setting: Setting, progress: Progress) -> Iterator[Claim]:
+    claim = composed_claim(problem, progress, LipSdpMethod, ProductMethod)
+    if claim is None:
+        raise Unsuitable(f"{_neurons(setting)} neurons are too many for one LipSDP, and no parts of the network fit")
+    cut = [problem.graph.nodes[i].origin for i in claim.evidence.cuts] if isinstance(claim.evidence, Composed) else []
+    progress.notes.append(f"in {len(cut) + 1} parts, cut at {', '.join(cut)}")
+    yield claim
 
 
 def _neurons(setting: Setting) -> int:

@@ -113,7 +113,7 @@ def build(setting: Setting, outputs: np.ndarray | None = None, sparse: bool = Fa
         height += entries
         groups = len(bound.columns) if isinstance(bound, BlockBound) else sizes[node]
         if sparse and isinstance(bound, SlopeBound):
-            groups = _channels(setting.graph.nodes[node].shape)
+            groups = multipliers_of(setting.graph.nodes[node].shape)
         if not groups:
             continue
         row_group.append(count + np.repeat(np.arange(groups), entries // groups))
@@ -138,7 +138,7 @@ def build(setting: Setting, outputs: np.ndarray | None = None, sparse: bool = Fa
     return program if sparse or program.each_input or not program.is_finite else _reduced(program)
 
 
-def _channels(shape: tuple[int, ...]) -> int:
+def multipliers_of(shape: tuple[int, ...]) -> int:
     """How many multipliers entries of this shape share: one a channel where there are maps, else one an entry."""
     axes = shape[1:] if len(shape) > 1 and shape[0] == 1 else shape
     return axes[0] if len(axes) > 1 else math.prod(shape)
