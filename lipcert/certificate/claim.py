@@ -130,7 +130,7 @@ class Scaling:
 class Inequality:
     """LipSDP: the linear matrix inequality of the network is positive definite at these scales.
 
-    One scaling for all outputs; for outputs in l-infinity, several may share them.
+    One scaling for all outputs; for outputs in l-infinity, several may share them, for inputs in l1 these.
     """
 
     scalings: tuple[Scaling, ...]

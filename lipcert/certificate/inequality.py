@@ -27,7 +27,6 @@ from lipcert.certificate.chains import Setting, step_terms
 from lipcert.certificate.claim import Inequality, Scaling
 from lipcert.certificate.definite import SymmetricBlocks
 from lipcert.errors import NotProvedError
-from lipcert.problem import Norm
 
 MAX_ENTRIES = 2**28
 """Of the blocks: 2 GiB, and as much again for their factor."""
@@ -40,21 +39,20 @@ def inequality_bound(setting: Setting, evidence: Inequality) -> float:
     """The bound on all outputs: of each output the least that a scaling proves that speaks of it."""
     if not evidence.scalings:
         raise NotProvedError("no scaling is given")
-    outputs = setting.graph.size(setting.y)
-    best = np.full(outputs, np.inf)
+    p, q = setting.norm_in, setting.norm_out
+    # in l1 each input by itself, |J|_{1->q} being the largest |J e_i|_q; in linf each output
+    best = np.full((setting.graph.size(setting.x) if p == 1 else 1, setting.graph.size(setting.y)), np.inf)
     for scaling in evidence.scalings:
         _check_proven(setting, scaling)
         covered = scaling.outputs > 0
-        inverse = up(1 / scaling.outputs[covered])
-        if setting.norm_out != 1:
-            after = float(inverse.max(initial=0.0))  # |.|_inf <= |.|_2
-        else:
-            after = float(norm_up(inverse, 2.0))
-        bound = float(mul_up(after, _input_size(scaling.inputs, setting.norm_in)))
-        best[covered] = np.minimum(best[covered], bound)
-    if setting.norm_out != math.inf and len(evidence.scalings) > 1:
-        raise NotProvedError("scalings of some of the outputs bound l-infinity only")
-    return float(best.max()) if outputs else 0.0
+        before, inverse = up(1 / scaling.inputs), up(1 / scaling.outputs[covered])
+        into = before if p == 1 else norm_up(before, 2.0) if p == math.inf else before.max(initial=0.0)
+        after = inverse if q == math.inf else norm_up(inverse, 2.0) if q == 1 else inverse.max(initial=0.0)
+        bound = mul_up(np.reshape(into, (-1, 1)), np.reshape(after, (1, -1)))
+        best[:, covered] = np.minimum(best[:, covered], bound)
+    if p != 1 and q != math.inf and len(evidence.scalings) > 1:
+        raise NotProvedError("several scalings bound inputs in l1 or outputs in l-infinity only")
+    return float(best.max(initial=0.0))
 
 
 def _check_proven(setting: Setting, scaling: Scaling) -> None:
@@ -69,12 +67,6 @@ def _check_proven(setting: Setting, scaling: Scaling) -> None:
         size = sum(form.sizes)
         raise NotProvedError(f"the linear matrix inequality, {size} x {size}, is not proven positive definite")
     proven.append(scaling)
-
-
-def _input_size(inputs: np.ndarray, p: Norm) -> float:
-    """The largest |diag(1/a) dx|_2 of |dx|_p = 1."""
-    inverse = up(1 / inputs)
-    return float(norm_up(inverse, 2.0)) if p == math.inf else float(inverse.max(initial=0.0))
 
 
 def inequality(setting: Setting, scaling: Scaling) -> SymmetricBlocks:

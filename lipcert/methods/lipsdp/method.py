@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -33,7 +34,7 @@ FACTORISED_A_SECOND = 2e10
 """Operations of a proof of many neurons."""
 
 MAX_ROWS = 64
-"""Outputs in l-infinity that are bounded one by one."""
+"""Outputs in l-infinity, and inputs in l1, that are bounded one by one."""
 
 ROOM = (1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 """Relative enlargements of the objective that are tried until the kernel proves the scaling."""
@@ -47,6 +48,9 @@ CANDIDATES = 4
 SHARE = 0.8
 """Of what time is left, for a reference solver; the rest is for repair and proof."""
 
+UNMOVED = 1e-9
+"""Scale of inputs of which a scaling does not speak."""
+
 SPARE_SCALE = 1 - 2.0**-34
 """Scales of inputs are stored this much smaller than proven, for other machines' roundings."""
 
@@ -57,8 +61,6 @@ class LipSdpMethod:
     name = "lipsdp"
 
     def accepts(self, problem: Problem) -> str | None:
-        if problem.query.norm_in == 1:
-            return "LipSDP bounds inputs in l2 and linf, not in l1"
         return None
 
     def claims(self, problem: Problem, progress: Progress) -> Iterator[Claim]:
@@ -69,16 +71,38 @@ class LipSdpMethod:
         if _needs_parts(setting):
             yield from _in_parts(problem, setting, progress)
             return
-        everything = _scaling(setting, None, progress)
+        everything = _scaling(setting, _Some(), progress)
         if everything is None:
             raise Unsuitable(
                 "no multipliers were found that can be proven: constant outputs, or layers of very unlike size"
             )
         yield _claim(setting, (everything,))
-        outputs = setting.graph.size(setting.y)
-        if setting.norm_out == math.inf and 1 < outputs <= MAX_ROWS:
-            rows = [_scaling(setting, k, progress) for k in range(outputs)]
-            yield _claim(setting, (everything, *(row for row in rows if row is not None)))
+        chosen = _one_by_one(setting)
+        if len(chosen) > 1:
+            single = [_scaling(setting, some, progress) for some in chosen]
+            yield _claim(setting, (everything, *(s for s in single if s is not None)))
+
+
+@dataclass(frozen=True)
+class _Some:
+    """One output, or one input, or all (None)."""
+
+    output: int | None = None
+    input: int | None = None
+
+    @property
+    def is_all(self) -> bool:
+        return self.output is None and self.input is None
+
+
+def _one_by_one(setting: Setting) -> list[_Some]:
+    """What the norms allow to bound by itself: inputs in l1, else outputs in linf; nothing if there are many."""
+    inputs, outputs = setting.graph.size(setting.x), setting.graph.size(setting.y)
+    if setting.norm_in == 1 and inputs <= MAX_ROWS:
+        return [_Some(input=i) for i in range(inputs)]
+    if setting.norm_out == math.inf and outputs <= MAX_ROWS:
+        return [_Some(output=j) for j in range(outputs)]
+    return []
 
 
 def _check(setting: Setting) -> None:
@@ -116,37 +140,33 @@ def _claim(setting: Setting, scalings: tuple[Scaling, ...]) -> Claim:
 
 
 @np.errstate(all="ignore")  # what overflows in the search is refused by the kernel
-def _scaling(setting: Setting, output: int | None, progress: Progress) -> Scaling | None:
-    """A proven scaling for all outputs or one; from the best iterate that there was time for."""
+def _scaling(setting: Setting, some: _Some, progress: Progress) -> Scaling | None:
+    """A proven scaling, from the best iterate that there was time for."""
     setting.by.tick = deadline(progress)
     sparse = _neurons(setting) > MAX_NEURONS
     if sparse and progress.solver != "native":
         raise Unsuitable(f"{_neurons(setting)} neurons are too many for {progress.solver}")
-    program = build(setting, None if output is None else np.array([output]), sparse)
+    program = build(setting, some.output, some.input, sparse)
     if not program.is_finite:
         raise Unsuitable("an entry of the network overflows")
-    outputs = np.ones(setting.graph.size(setting.y))
-    if output is not None:
-        outputs = np.where(np.arange(outputs.size) == output, 1.0, 0.0)
+    found = shared_iterates(program, _reserve(setting, progress)) if sparse else _iterates(program, progress)
     iterates: list[Iterate] = []
     try:
-        for iterate in (
-            shared_iterates(program, _reserve(setting, progress)) if sparse else _iterates(program, progress)
-        ):
+        for iterate in found:
             iterates.append(iterate)
     except OutOfTime:
-        if output is not None:
-            raise  # the claim of all outputs stands
+        if not some.is_all:
+            raise  # the claim of everything stands
     best = sorted(iterates, key=lambda i: i.objective)[:CANDIDATES]
     dual = max((i.dual for i in iterates), default=0.0)
-    if dual and output is None and setting.norm_out == 2:
+    if dual and some.is_all and setting.norm_out == 2 and setting.norm_in != 1:
         least = math.sqrt(dual)
         progress.notes.append(f"no multipliers of LipSDP give less than {least:.9g} (dual bound, not proven)")
     if sparse:
         best = best[:2]
     for room in SHARED_ROOM if sparse else ROOM:  # the last iterates are the nearest to what cannot be proven
         for iterate in best:
-            scaling = _proven(setting, program, iterate, outputs, room)
+            scaling = _proven(setting, program, iterate, some, room)
             if scaling is not None:
                 return scaling
     return None
@@ -172,13 +192,16 @@ def _iterates(program: Program, progress: Progress) -> Iterator[Iterate]:
     return reference_iterates(program, progress.solver, max(1.0, SHARE * progress.remaining()), progress.notes)
 
 
-def _proven(setting: Setting, program: Program, iterate: Iterate, outputs: np.ndarray, room: float) -> Scaling | None:
+def _proven(setting: Setting, program: Program, iterate: Iterate, some: _Some, room: float) -> Scaling | None:
     """The scaling of an iterate, if the kernel proves it with this room."""
-    inputs = np.broadcast_to(1 / np.sqrt(iterate.inputs), setting.graph.size(setting.x))
-    hidden = 1 / np.sqrt(iterate.multipliers[program.neuron_group])
-    scaling = Scaling(inputs / math.sqrt(1 + room), hidden, outputs)
+    shape = setting.graph.size(setting.x), setting.graph.size(setting.y)
+    inputs = np.broadcast_to(1 / np.sqrt(iterate.inputs * (1 + room)), shape[0])
+    if some.input is not None:  # the others do not move
+        inputs = np.where(np.arange(shape[0]) == some.input, inputs, inputs * UNMOVED)
+    outputs = np.ones(shape[1]) if some.output is None else (np.arange(shape[1]) == some.output).astype(float)
+    scaling = Scaling(inputs, 1 / np.sqrt(iterate.multipliers[program.neuron_group]), outputs)
     try:
         inequality_bound(setting, Inequality((scaling,)))
     except NotProvedError:
         return None
-    return Scaling(scaling.inputs * SPARE_SCALE, hidden, outputs)
+    return replace(scaling, inputs=inputs * SPARE_SCALE)

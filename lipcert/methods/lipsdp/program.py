@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_array, vstack
+from scipy.sparse import csr_array, hstack, vstack
 
 from lipcert.activations.jacobian import BlockBound, SlopeBound
 from lipcert.certificate.chains import Setting, step_terms
@@ -85,8 +85,8 @@ class Program:
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
-def build(setting: Setting, outputs: np.ndarray | None = None, sparse: bool = False) -> Program:
-    """The program of a setting whose increments are open, for all outputs or some of them.
+def build(setting: Setting, output: int | None = None, input: int | None = None, sparse: bool = False) -> Program:
+    """The program of a setting whose increments are open, for all outputs or one, for all inputs or one.
 
     `sparse`: rows and out as scipy.sparse arrays, and one multiplier for each channel of a node with maps.
     """
@@ -128,13 +128,15 @@ def build(setting: Setting, outputs: np.ndarray | None = None, sparse: bool = Fa
         joined,
         np.concatenate(row_group) if rows else np.zeros(0, dtype=int),
         np.concatenate(neuron_group) if rows else np.zeros(0, dtype=int),
-        out if outputs is None else out[outputs],
+        out if output is None else out[[output]],
         np.concatenate(tilt) if rows else np.zeros(0),
         np.concatenate(partner) if rows else np.zeros(0, dtype=int),
         levels,
         tuple(row_levels),
         setting.norm_in == math.inf,
     )
+    if input is not None:
+        program = _moved(program, (np.arange(inputs) == input)[:, None].astype(float))
     return program if sparse or program.each_input or not program.is_finite else _reduced(program)
 
 
@@ -179,10 +181,18 @@ def _reduced(program: Program) -> Program:
     n = program.inputs
     seen = np.concatenate([program.rows[:, :n], program.out[:, :n]])
     _, values, basis = np.linalg.svd(seen, full_matrices=False)
-    basis = basis[values > SEEN * values.max(initial=0.0)].T
+    return _moved(program, basis[values > SEEN * values.max(initial=0.0)].T)
 
-    def moved(a: np.ndarray) -> np.ndarray:
-        return np.concatenate([a[:, :n] @ basis, a[:, n:]], axis=1)
+
+def _moved(program: Program, basis: np.ndarray) -> Program:
+    """Inputs replaced by coordinates: x = basis times these."""
+    n = program.inputs
+
+    def moved(a: Any) -> Any:
+        before, behind = a[:, :n] @ basis, a[:, n:]
+        if hasattr(a, "indptr"):
+            return hstack([csr_array(before), behind], format="csr")
+        return np.concatenate([before, behind], axis=1)
 
     shift = basis.shape[1] - n
     levels = tuple(slice(level.start + shift, level.stop + shift) for level in program.levels)
