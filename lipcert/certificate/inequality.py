@@ -16,6 +16,7 @@ I - A diag(s) is nonsingular for all slopes s in their ranges, so that there is 
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
 
@@ -57,16 +58,15 @@ def inequality_bound(setting: Setting, evidence: Inequality) -> float:
 
 def _check_proven(setting: Setting, scaling: Scaling) -> None:
     _check_scaling(setting, scaling)
-    proven: list[Scaling] = setting.by.kept(("scalings", setting.increments), list)
-    for known in proven:  # of inputs with smaller scales P is larger
-        same = known.hidden is scaling.hidden and known.outputs is scaling.outputs
-        if same and np.all(scaling.inputs <= known.inputs):
-            return
+    proven: list[tuple[bytes, np.ndarray]] = setting.by.kept(("scalings", setting.increments), list)
+    rest = hashlib.sha256(scaling.hidden.tobytes() + scaling.outputs.tobytes()).digest()
+    if any(known == rest and np.all(scaling.inputs <= inputs) for known, inputs in proven):
+        return  # of inputs with smaller scales P is larger
     form = inequality(setting, scaling)
     if not setting.by.proves_positive(form):
         size = sum(form.sizes)
         raise NotProvedError(f"the linear matrix inequality, {size} x {size}, is not proven positive definite")
-    proven.append(scaling)
+    proven.append((rest, scaling.inputs.copy()))
 
 
 def inequality(setting: Setting, scaling: Scaling) -> SymmetricBlocks:
@@ -131,7 +131,9 @@ def _check_room(setting: Setting, sizes: list[int], place: dict[int, int]) -> No
         below = sorted(i for i, j in pairs if j == k < i)
         pairs |= {(i, j) for i in below for j in below if i > j}
     if sum(sizes[i] * sizes[j] for i, j in pairs) > MAX_ENTRIES:
-        raise NotProvedError(f"{sum(sizes)} neurons are over the kernel's size limit for one matrix inequality")
+        raise NotProvedError(
+            f"{sum(sizes)} inputs and neurons are over the kernel's size limit for one matrix inequality"
+        )
 
 
 @dataclass(frozen=True, eq=False)

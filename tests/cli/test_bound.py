@@ -10,10 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import helper
 
 from lipcert.certificate.encoding import decode_query
-from lipcert.problem import Ball, Box, Everywhere, Margin, Query, SomeOutputs
+from lipcert.planning import METHODS
+from lipcert.problem import Ball, Box, Everywhere, Margin, Problem, Query, SomeOutputs
 from tests.cli.conftest import Command
+from tests.helpers.onnx_models import model, random_weights, save
 
 BoundJson = Callable[..., dict[str, Any]]
 INF = float("inf")
@@ -175,6 +178,95 @@ def test_method_device_and_timeout(bound_json: BoundJson, relu: Path) -> None:
         assert not report["result"]["timed_out"]
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two layers of six, 3 inputs and 2 outputs."""
+    weights = {"a": random_weights(6, 3, seed=61), "b": random_weights(2, 6, seed=62)}
+    nodes = [
+        helper.make_node("Gemm", ["x", "a"], ["v"], transB=1),
+        helper.make_node("Relu", ["v"], ["w"]),
+        helper.make_node("Gemm", ["w", "b"], ["y"], transB=1),
+    ]
+    return save(model(nodes, {"x": (1, 3)}, ["y"], weights), tmp_path_factory.mktemp("small"), "small.onnx")
+
+
+@pytest.mark.parametrize("solver", ["native", "clarabel", "scs"])
+def test_solver(bound_json: BoundJson, lipcert: Command, small: Path, tmp_path: Path, solver: str) -> None:
+    """The bound is the same but for the solvers' precision, proven, and the report says what the solver said."""
+    usual = bound_json(small, "--method", "lipsdp")["result"]["upper"]
+    path = tmp_path / "report.json"
+    done = lipcert("bound", small, "--method", "lipsdp", "--solver", solver, "--json", path)
+    assert (done.status, done.err) == (0, "")
+    report = json.loads(path.read_text())
+    assert report["result"]["upper"] == pytest.approx(usual, rel=1e-4)
+    assert report["certificate"]["evidence"]["is"] == "Inequality"
+    says = f"{solver} says optimal"
+    assert (says in report["attempts"][0]["reason"]) == (says in " ".join(done.out.split())) == (solver != "native")
+    for strict in ([], ["--strict"]):
+        assert lipcert("check", *strict, path, small).status == 0
+
+
+def test_the_solver_is_used_by_auto(bound_json: BoundJson, small: Path) -> None:
+    reasons = [attempt["reason"] for attempt in bound_json(small, "--solver", "clarabel")["attempts"]]
+    assert any("clarabel says" in reason for reason in reasons if reason)
+
+
+def test_a_solver_without_a_licence_is_refused_before_any_work(
+    lipcert: Command, relu: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MOSEKLM_LICENSE_FILE", raising=False)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    done = lipcert("bound", relu, "--solver", "mosek")
+    assert done.status == 2
+    message = done.error()
+    assert all(word in message for word in ("--solver mosek", "MOSEKLM_LICENSE_FILE", "mosek.lic", "clarabel"))
+
+
+def test_a_certificate_is_written_where_something_is_certified(lipcert: Command, small: Path, tmp_path: Path) -> None:
+    path, both = tmp_path / "certificate.json", tmp_path / "both"
+    done = lipcert("bound", small, "--certificate", path)
+    assert (done.status, done.err) == (0, "")
+    assert str(path) in done.out
+    assert lipcert("check", path, small).status == 0
+    both.mkdir()
+    assert lipcert("bound", small, "--json", both / "a.json", "--certificate", both / "b.json").status == 0
+    assert sorted(os.listdir(both)) == ["a.json", "b.json"]
+    assert (both / "a.json").read_text() == (both / "b.json").read_text()
+    over = lipcert("bound", small, "--max", 0, "--certificate", tmp_path / "over.json")
+    assert over.status == 1  # above the limit, yet certified
+    assert lipcert("check", tmp_path / "over.json", small).status == 0
+
+
+def test_a_certificate_on_stdout_is_nothing_else(lipcert: Command, small: Path) -> None:
+    done = lipcert("bound", small, "--certificate", "-")
+    assert (done.status, done.err) == (0, "")
+    assert json.loads(done.out)["result"]["status"] == "certified"
+
+
+class Declining:
+    """A method that takes nothing."""
+
+    name = "lipsdp"
+
+    def accepts(self, problem: Problem) -> str:
+        return "not today"
+
+
+def test_no_certificate_is_written_where_nothing_is_certified(
+    lipcert: Command, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report is written all the same, where it is asked for."""
+    monkeypatch.setitem(METHODS, "lipsdp", Declining)
+    certificate, report = tmp_path / "certificate.json", tmp_path / "report.json"
+    options = [small, "--method", "lipsdp", "--certificate", certificate]
+    done = lipcert("bound", *options)
+    assert (done.status, os.listdir(tmp_path)) == (4, [])
+    assert str(certificate) not in done.out  # which is not there to be checked
+    assert lipcert("bound", *options, "--json", report).status == 4
+    assert os.listdir(tmp_path) == ["report.json"]
+    assert json.loads(report.read_text())["result"]["status"] == "inconclusive"
+
+
 def test_a_gap_that_is_reached_ends_the_run(bound_json: BoundJson, relu: Path) -> None:
     loose, tight = (bound_json(relu, "--gap", gap) for gap in (1e9, 1))
     assert len(loose["attempts"]) < len(tight["attempts"])
@@ -238,6 +330,8 @@ WRONG: list[tuple[str, list[object], list[str]]] = [
     ("an input twice", ["--input", "image", "--input", "image"], ["--input"]),
     ("an unknown output", ["--output", "nothing"], ["--output", "nothing", "logits"]),
     ("an unknown method", ["--method", "magic"], ["--method", "magic", "product"]),
+    ("an unknown solver", ["--solver", "magic"], ["--solver", "magic", "clarabel"]),
+    ("a solver of nothing", ["--solver", "scs", "--method", "product"], ["--solver", "product", "lipsdp"]),
     ("a negative timeout", ["--timeout", -1], ["--timeout", "-1"]),
     ("a timeout that is NaN", ["--timeout", "nan"], ["--timeout", "nan"]),
     ("a gap below one", ["--gap", 0.5], ["--gap", "0.5"]),
@@ -246,6 +340,7 @@ WRONG: list[tuple[str, list[object], list[str]]] = [
     ("a limit that is NaN", ["--max", "nan"], ["--max", "nan"]),
     ("an infinite limit", ["--max", "inf"], ["--max", "inf"]),
     ("a folder that is not there", ["--json", "missing/out.json"], ["--json", "missing/out.json"]),
+    ("a folder of certificates", ["--certificate", "missing/c.json"], ["--certificate", "missing/c.json"]),
     ("an unknown option", ["--nothing"], ["--nothing"]),
     ("two models", ["again.onnx"], ["again.onnx"]),
 ]

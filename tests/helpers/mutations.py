@@ -189,7 +189,7 @@ _TAGS = (
     "Claim",
     "AbsoluteChain",
     "SpectralChain",
-    "Scaled",
+    "Inequality",
     "Scaling",
     "Witness",
     "everywhere",

@@ -23,8 +23,8 @@ from lipcert.arithmetic.enclosure import exact
 from lipcert.certificate import Claim, verify
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.boxes import propagate
-from lipcert.certificate.chains import Setting, prepare
-from lipcert.certificate.claim import Scaled
+from lipcert.certificate.chains import Setting, prepare_split
+from lipcert.certificate.claim import Inequality
 from lipcert.cli.main import run
 from lipcert.graph import Affine, Elementwise, Graph, Groupwise, Input, Node, Output
 from lipcert.methods import OutOfTime, Progress, Unsuitable
@@ -51,7 +51,7 @@ def network(rng: np.random.Generator, sizes: Sequence[int], layer: Callable[[int
 
 def setting_of(problem: Problem) -> Setting:
     by = Arithmetic()
-    return prepare(problem, propagate(problem, by), True, by)
+    return prepare_split(problem, propagate(problem, by), "open", by)
 
 
 def claims(problem: Problem, progress: Progress | None = None) -> list[Claim]:
@@ -262,7 +262,7 @@ def test_groups_are_bounded_by_no_more_than_norms_in_a_row(width: int) -> None:
         )
         problem = pose(Graph(nodes, (Output("y", 3),)), Query())
         claim = claims(problem)[-1]
-        assert isinstance(claim.evidence, Scaled)
+        assert isinstance(claim.evidence, Inequality)
         if width > 2:
             hidden = claim.evidence.scalings[0].hidden.reshape(4, -1)
             assert np.all(hidden == hidden[:, :1])
@@ -273,7 +273,7 @@ def test_groups_are_bounded_by_no_more_than_norms_in_a_row(width: int) -> None:
 def test_single_outputs_improve_linf() -> None:
     problem = pose(SHAPES["three layers"], Query(norm_out=math.inf))
     first, last = claims(problem)
-    assert isinstance(last.evidence, Scaled)
+    assert isinstance(last.evidence, Inequality)
     assert len(last.evidence.scalings) == 4
     assert verify(problem, last) < verify(problem, first)
     alone = [bound(pose(SHAPES["three layers"], Query(outputs=SomeOutputs((k,))))) for k in range(3)]
@@ -305,9 +305,8 @@ def _ticks(steps: int) -> Callable[[], None]:
 
 
 def bound_of(graph: Graph) -> float:
-    by = Arithmetic()
     problem = pose(graph, Query())
-    iterates = list(solve(build(prepare(problem, propagate(problem, by), True, by))))
+    iterates = list(solve(build(setting_of(problem))))
     return math.sqrt(iterates[-1].objective)
 
 
@@ -324,15 +323,23 @@ def test_a_run_without_time_ends_with_a_proven_claim_or_none() -> None:
             assert verify(problem, claim) <= claim.value
 
 
-def test_inputs_in_l1_and_networks_that_are_too_large_are_declined_with_a_reason(
+def test_networks_that_are_too_large_and_have_no_parts_are_declined_with_a_reason(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    graph = SHAPES["three layers"]
-    assert "not in l1" in str(LipSdpMethod().accepts(pose(graph, Query(norm_in=1.0))))
-    assert LipSdpMethod().accepts(pose(graph, Query())) is None
-    monkeypatch.setattr(method, "MAX_NEURONS", 20)
-    with pytest.raises(Unsuitable, match=r"21 neurons with open slopes are too many .* \(at most 20\)"):
-        claims(pose(graph, Query()))
+    monkeypatch.setattr(method, "MAX_SHARED", 20)
+    monkeypatch.setattr(method, "composed_claim", lambda *_: None)
+    with pytest.raises(Unsuitable, match="21 neurons are too many for one LipSDP, and no parts of the network fit"):
+        claims(pose(SHAPES["three layers"], Query()))
+
+
+@pytest.mark.parametrize("q", [1.0, 2.0, math.inf])
+def test_inputs_in_l1_are_bounded_one_by_one(q: Norm) -> None:
+    """Each by scales of its own: no more than what all inputs together give in l2 (soundness of all claims: tests/soundness)."""
+    problem = pose(SHAPES["three layers"], Query(norm_in=1.0, norm_out=q))
+    together, single = claims(problem)
+    assert isinstance(single.evidence, Inequality)
+    assert len(single.evidence.scalings) == 1 + problem.size_in
+    assert verify(problem, single) <= verify(problem, together)
 
 
 def test_a_node_without_bounded_slopes_is_named() -> None:
@@ -366,19 +373,13 @@ def test_a_user_learns_why_there_is_no_bound(
     tmp_path: Path,
 ) -> None:
     """In the report's attempts, on the terminal, and by the exit status for inconclusive."""
-    report = lipcert.bound(model, norm_in=1, norm_out=2, method="lipsdp")
-    assert report.upper is None
-    assert report.data["result"]["status"] == "inconclusive"
-    assert [(a["status"], a["reason"]) for a in report.data["attempts"]] == [
-        ("skipped", "LipSDP bounds inputs in l2 and linf, not in l1")
-    ]
-    assert run(["bound", str(model), "--norm-in", "1", "--method", "lipsdp"]) == 4
-    assert "LipSDP bounds inputs in l2 and linf, not in l1" in " ".join(capsys.readouterr().out.split())
-    monkeypatch.setattr(method, "MAX_NEURONS", 5)
+    monkeypatch.setattr(method, "MAX_SHARED", 5)
+    monkeypatch.setattr(method, "composed_claim", lambda *_: None)
     path = tmp_path / "report.json"
     assert run(["bound", str(model), "--method", "lipsdp", "--json", str(path)]) == 4
     (attempt,) = json.loads(path.read_text())["attempts"]
-    assert attempt["reason"] == "6 neurons with open slopes are too many for one LipSDP (at most 5)"
+    assert attempt["reason"] == "6 neurons are too many for one LipSDP, and no parts of the network fit"
+    assert "no parts of the network fit" in " ".join(capsys.readouterr().out.split())
     assert attempt["reason"] in " ".join(capsys.readouterr().out.split())
 
 
@@ -386,6 +387,6 @@ def test_a_user_gets_a_bound_that_checks(model: Path, tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     assert run(["bound", str(model), "--method", "lipsdp", "--json", str(path)]) == 0
     report = json.loads(path.read_text())
-    assert report["certificate"]["evidence"]["is"] == "Scaled"
+    assert report["certificate"]["evidence"]["is"] == "Inequality"
     for strict in ([], ["--strict"]):
         assert run(["check", *strict, str(path), str(model)]) == 0

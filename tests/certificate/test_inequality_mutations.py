@@ -15,15 +15,17 @@ import lipcert
 from lipcert.certificate import Claim, verify
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.balls import BallArithmetic
-from lipcert.certificate.claim import Scaled, Scaling
+from lipcert.certificate.claim import Inequality
 from lipcert.certificate.encoding import decode_claim, encode, encode_array
 from lipcert.errors import CertificateError, NotProvedError
 from lipcert.methods import Progress
 from lipcert.methods.lipsdp import LipSdpMethod
 from lipcert.problem import Ball, Problem, Query, pose
 from lipcert.report import parse_report
-from tests.certificate.test_scaled import ENOUGH, NETWORKS
+from tests.helpers.inequalities import NETWORKS
 from tests.helpers.reports import model_of, report_of
+
+ENOUGH = 1e308
 
 OPTIMAL = 1e-6
 """How far above the optimum the solver's value is, at most; small changes of scales move the value by their square."""
@@ -33,7 +35,13 @@ QUERIES = {
     "linf to l1": Query(math.inf, 1.0),
     "l2 to linf": Query(2.0, math.inf, Ball(np.full(3, 0.1), 0.5, 2.0)),
 }
-SOLVED = [("relu", "l2 to l2"), ("groupsort of 3", "l2 to l2"), ("residual", "linf to l1"), ("relu", "l2 to linf")]
+SOLVED = [
+    ("relu", "l2 to l2"),
+    ("leaky relu", "l2 to l2"),
+    ("groupsort of 3", "l2 to l2"),
+    ("residual", "linf to l1"),
+    ("relu", "l2 to linf"),
+]
 PARTS = ("inputs", "hidden", "outputs")
 solved = pytest.mark.parametrize(("network", "asked"), SOLVED)
 in_both = pytest.mark.parametrize("arithmetic", [Arithmetic, BallArithmetic], ids=["float64", "balls"])
@@ -46,7 +54,7 @@ def optimum(network: str, asked: str) -> tuple[Problem, Claim]:
     return problem, list(LipSdpMethod().claims(problem, Progress()))[-1]
 
 
-def accepted(problem: Problem, evidence: Scaled, value: float, arithmetic: type[Arithmetic] = Arithmetic) -> float:
+def accepted(problem: Problem, evidence: Inequality, value: float, arithmetic: type[Arithmetic] = Arithmetic) -> float:
     """What is proven, infinity where nothing is."""
     try:
         return verify(problem, Claim(value, evidence), arithmetic())
@@ -54,7 +62,7 @@ def accepted(problem: Problem, evidence: Scaled, value: float, arithmetic: type[
         return math.inf
 
 
-def edited(evidence: Scaled, part: str, edit: Any) -> Scaled:
+def edited(evidence: Inequality, part: str, edit: Any) -> Inequality:
     """The same edit of one part of every scaling."""
     return replace(
         evidence, scalings=tuple(replace(s, **{part: edit(getattr(s, part).copy())}) for s in evidence.scalings)
@@ -82,13 +90,13 @@ def test_larger_scales_of_inputs_or_outputs_are_refused(
 ) -> None:
     """They would prove a smaller value, which is claimed."""
     problem, claim = optimum(network, asked)
-    assert isinstance(claim.evidence, Scaled)
+    assert isinstance(claim.evidence, Inequality)
     for part in ("inputs", "outputs"):
         evidence = edited(claim.evidence, part, lambda a: a * factor)
         for value in (claim.value / factor * (1 + 1e-9), claim.value, ENOUGH):
             assert accepted(problem, evidence, value, arithmetic) >= claim.value * (1 - OPTIMAL)
         if factor > 1.005:
-            with pytest.raises(NotProvedError, match="not proven to be below 1"):
+            with pytest.raises(NotProvedError, match="not proven positive definite"):
                 verify(problem, Claim(ENOUGH, evidence), arithmetic())
 
 
@@ -96,7 +104,7 @@ def test_larger_scales_of_inputs_or_outputs_are_refused(
 @pytest.mark.parametrize("factor", [0.5, 0.99, 1 - 1e-6])
 def test_smaller_scales_of_inputs_or_outputs_prove_larger_values(network: str, asked: str, factor: float) -> None:
     problem, claim = optimum(network, asked)
-    assert isinstance(claim.evidence, Scaled)
+    assert isinstance(claim.evidence, Inequality)
     for part in ("inputs", "outputs"):
         evidence = edited(claim.evidence, part, lambda a: a * factor)
         assert accepted(problem, evidence, ENOUGH) == pytest.approx(claim.value / factor, rel=1e-8)
@@ -110,7 +118,7 @@ def test_no_changed_scales_prove_less_than_the_optimum(network: str, asked: str)
     """One of them or all, by a little or much, the others adjusted so that something may be proven."""
     rng = np.random.default_rng(21)
     problem, claim = optimum(network, asked)
-    assert isinstance(claim.evidence, Scaled)
+    assert isinstance(claim.evidence, Inequality)
     proven = 0
     for turn in range(120):
         evidence, size = claim.evidence, 10.0 ** rng.uniform(-7, -0.5)
@@ -132,18 +140,20 @@ def test_no_changed_scales_prove_less_than_the_optimum(network: str, asked: str)
 
 
 @solved
-def test_each_hidden_scale_matters_to_the_proof(network: str, asked: str) -> None:
-    """Doubled or halved, nothing is proven any more, or not less; a group's scales are changed together."""
+@pytest.mark.parametrize("part", PARTS)
+def test_each_scale_alone_proves_no_less_when_it_is_changed(network: str, asked: str, part: str) -> None:
+    """By 1% or by a factor of two, either way; a group's scales are changed together."""
     problem, claim = optimum(network, asked)
-    assert isinstance(claim.evidence, Scaled)
+    assert isinstance(claim.evidence, Inequality)
     refused = 0
-    for place in range(claim.evidence.scalings[0].hidden.size):
+    for place in range(getattr(claim.evidence.scalings[0], part).size):
         for factor in (0.5, 0.99, 1.01, 2.0):
 
             def edit(a: np.ndarray, place: int = place, factor: float = factor) -> np.ndarray:
-                return np.where(a == a[place], a * factor, a)
+                together = a == a[place] if part == "hidden" else np.arange(a.size) == place
+                return np.where(together, a * factor, a)
 
-            value = accepted(problem, edited(claim.evidence, "hidden", edit), claim.value)
+            value = accepted(problem, edited(claim.evidence, part, edit), ENOUGH)
             assert value >= claim.value * (1 - OPTIMAL)
             refused += value == math.inf
     assert refused
@@ -154,8 +164,8 @@ def test_evidence_and_claim_survive_json(network: str, asked: str) -> None:
     problem, claim = optimum(network, asked)
     again = decode_claim(json.loads(json.dumps(encode(claim))))
     assert encode(again) == encode(claim)
-    assert isinstance(again.evidence, Scaled)
-    assert isinstance(claim.evidence, Scaled)
+    assert isinstance(again.evidence, Inequality)
+    assert isinstance(claim.evidence, Inequality)
     for ours, theirs in zip(claim.evidence.scalings, again.evidence.scalings, strict=True):
         for part in PARTS:
             assert np.array_equal(getattr(ours, part), getattr(theirs, part))
@@ -167,7 +177,8 @@ DAMAGE: dict[str, Any] = {
     "a scaling that is none": lambda evidence: evidence["scalings"].append({"is": "Spectral", "sigma": "0x1p0"}),
     "a scaling without outputs": lambda evidence: evidence["scalings"][0].pop("outputs"),
     "scales as a list": lambda evidence: evidence["scalings"][0].update(inputs=["0x1p0"] * 3),
-    "center that is a number": lambda evidence: evidence.update(center=1),
+    "scalings that are one": lambda evidence: evidence.update(scalings=evidence["scalings"][0]),
+    "a field of another kind of evidence": lambda evidence: evidence.update(center=True),
     "one more field": lambda evidence: evidence.update(steps=[]),
     "another kind": lambda evidence: evidence.update({"is": "Scaling"}),
 }
@@ -192,7 +203,7 @@ def test_reports_are_checked_and_tampered_ones_refused(network: str, asked: str)
     for strict in (False, True):
         result = lipcert.check(parse_report(report.to_json(), "report.json"), model, strict=strict)
         assert result.upper == pytest.approx(claim.value, rel=1e-9)
-    assert isinstance(claim.evidence, Scaled)
+    assert isinstance(claim.evidence, Inequality)
     for part in ("inputs", "outputs"):
         data = json.loads(report.to_json())
         for scaling, own in zip(data["certificate"]["evidence"]["scalings"], claim.evidence.scalings, strict=True):
@@ -202,13 +213,13 @@ def test_reports_are_checked_and_tampered_ones_refused(network: str, asked: str)
         if data["result"]["gap"] is not None:
             data["result"]["gap"] = data["result"]["upper"] / data["result"]["lower"]
         for strict in (False, True):
-            with pytest.raises(CertificateError, match="not proven to be below 1"):
+            with pytest.raises(CertificateError, match="not proven positive definite"):
                 lipcert.check(parse_report(json.dumps(data), "report.json"), model, strict=strict)
 
 
 def test_scales_of_one_network_prove_nothing_false_about_another() -> None:
     _, claim = optimum("relu", "l2 to l2")
-    assert isinstance(claim.evidence, Scaled)
+    assert isinstance(claim.evidence, Inequality)
     for seed in range(20):
         other = pose(NETWORKS["relu"](np.random.default_rng(seed)), Query())
         least = list(LipSdpMethod().claims(other, Progress()))[-1].value if seed < 3 else 0.0
@@ -218,22 +229,20 @@ def test_scales_of_one_network_prove_nothing_false_about_another() -> None:
 def test_scalings_of_single_outputs_may_not_be_passed_off_as_all() -> None:
     """Outputs left out have no bound, however the others are scaled."""
     problem, claim = optimum("relu", "l2 to linf")
-    assert isinstance(claim.evidence, Scaled)
+    assert isinstance(claim.evidence, Inequality)
     several = claim.evidence.scalings
     assert len(several) == 3
     for kept in (several[1:2], several[2:], several[1:2] * 2):
-        assert accepted(problem, Scaled(True, kept), ENOUGH) == math.inf
-    assert accepted(problem, Scaled(True, several[1:]), ENOUGH) <= claim.value
+        assert accepted(problem, Inequality(kept), ENOUGH) == math.inf
+    assert accepted(problem, Inequality(several[1:]), ENOUGH) <= claim.value
     as_l2 = replace(problem, query=replace(problem.query, norm_out=2.0))
     for kept in (several, several[1:], several[1:2]):
-        assert accepted(as_l2, Scaled(True, kept), ENOUGH) == math.inf
+        assert accepted(as_l2, Inequality(kept), ENOUGH) == math.inf
 
 
-def test_what_is_centered_may_not_be_called_whole() -> None:
+def test_scales_found_elsewhere_prove_nothing_false_where_other_neurons_are_open() -> None:
     problem, claim = optimum("relu", "l2 to l2")
-    assert isinstance(claim.evidence, Scaled)
-    assert accepted(problem, replace(claim.evidence, center=False), ENOUGH) >= claim.value * (1 - OPTIMAL)
+    assert isinstance(claim.evidence, Inequality)
     ball = pose(problem.graph, Query(region=Ball(np.zeros(3), 1e-3, 2.0)))
-    small: Scaling = claim.evidence.scalings[0]
-    assert accepted(ball, Scaled(True, (small,)), ENOUGH) == math.inf  # other neurons are open there
+    assert accepted(ball, claim.evidence, ENOUGH) == math.inf  # there are fewer
     assert verify(ball, replace(claim, anywhere=True)) <= claim.value
