@@ -76,15 +76,15 @@ def increment_graph(graph: Graph, x: int, y: int, boxes: list[Bounds], how: Spli
     nodes: list[Node] = []
     new: dict[int, int] = {}
     split: Callable[..., None] = {"whole": _whole, "centered": _centered, "open": _open}[how]
-    center = how != "whole"
     loops: dict[int, int] = {}
     implicit = any(isinstance(node, State) for node in graph.nodes)
     if implicit and how != "open":
         raise NotProvedError("a fixed point is bounded by LipSDP, not node after node")
+    center = how != "whole" and not implicit  # groups stay whole in loops: linear parts would have to be solved for
     for i, node in enumerate(graph.nodes):
         if isinstance(node, Elementwise):
             low, high = node.activation.slopes(*boxes[node.input])
-            if implicit:  # linear parts of a loop would have to be solved for
+            if implicit:  # and no slope is fixed
                 high = np.where(low == high, high + WIDENED, high)
             split(nodes, new[node.input], low, high, node.origin)
         elif isinstance(node, Product):

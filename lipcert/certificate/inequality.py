@@ -131,9 +131,8 @@ def _check_room(setting: Setting, sizes: list[int], place: dict[int, int]) -> No
         below = sorted(i for i, j in pairs if j == k < i)
         pairs |= {(i, j) for i in below for j in below if i > j}
     if sum(sizes[i] * sizes[j] for i, j in pairs) > MAX_ENTRIES:
-        raise NotProvedError(
-            f"{sum(sizes)} inputs and neurons are over the kernel's size limit for one matrix inequality"
-        )
+        reason = f"{sum(sizes)} inputs and neurons are over the kernel's size limit"
+        raise NotProvedError(f"{reason} for one matrix inequality")
 
 
 @dataclass(frozen=True, eq=False)

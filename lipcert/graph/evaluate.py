@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 
 ITERATIONS = 20000
 CONVERGED = 1e-12
+PATIENCE = 40
+"""Steps without a smaller residual, after which they become shorter."""
+
+GROWTH = 100.0
+"""Of the residual, at which they do so at once."""
 
 
 def evaluate(graph: Graph, inputs: dict[str, Float[np.ndarray, "*batch n"]]) -> list[Float[np.ndarray, "*batch m"]]:
@@ -26,17 +31,20 @@ def evaluate(graph: Graph, inputs: dict[str, Float[np.ndarray, "*batch n"]]) -> 
         return _values(graph, inputs, {})
     batch = next(iter(inputs.values())).shape[:-1] if inputs else ()
     states = {loop.state: np.zeros((*batch, graph.size(loop.state))) for loop in loops}
-    share, before = 0.5, np.inf
+    best, least, share, waited = states, np.inf, 1.0, 0
     for _ in range(ITERATIONS):
         values = _values(graph, inputs, states)
         moves = {loop.state: values[loop.body] - states[loop.state] for loop in loops}
         size = max(float(np.abs(m).max(initial=0.0)) for m in moves.values())
         if size <= CONVERGED * max(1.0, *(float(np.abs(z).max(initial=0.0)) for z in states.values())):
             return values
-        if not size < before * 1.5:
-            share /= 2
-        before = min(before, size)
-        states = {at: z + share * np.nan_to_num(moves[at]) for at, z in states.items()}
+        if size < 0.99 * least:
+            best, least, waited = states, size, 0
+        waited += 1
+        if waited > PATIENCE or not size < GROWTH * least:  # back to the best, with shorter steps
+            share, states, waited = share / 2, best, 0
+        else:
+            states = {at: z + share * moves[at] for at, z in states.items()}
     raise ArithmeticError("the iteration for a fixed point does not converge")
 
 

@@ -186,9 +186,14 @@ class Graph:
     def pruned(self) -> Graph:
         """The same outputs without the nodes that they do not read; inputs stay."""
         needed = {o.node for o in self.outputs} | set(self.inputs.values())
-        for position in reversed(range(len(self.nodes))):
-            if position in needed:
-                needed.update(self.nodes[position].inputs)
+        loops = [position for position, node in enumerate(self.nodes) if isinstance(node, FixedPoint)]
+        before = -1
+        while len(needed) != before:  # a loop is needed as a whole
+            before = len(needed)
+            needed.update(i for i in loops if self.nodes[i].inputs[0] in needed)
+            for position in reversed(range(len(self.nodes))):
+                if position in needed:
+                    needed.update(self.nodes[position].inputs)
         new = {old: position for position, old in enumerate(sorted(needed))}
         nodes = tuple(renumbered(self.nodes[old], new) for old in sorted(needed))
         return Graph(nodes, tuple(Output(o.name, new[o.node]) for o in self.outputs))

@@ -334,7 +334,7 @@ def test_networks_that_are_too_large_and_have_no_parts_are_declined_with_a_reaso
 
 @pytest.mark.parametrize("q", [1.0, 2.0, math.inf])
 def test_inputs_in_l1_are_bounded_one_by_one(q: Norm) -> None:
-    """Each by scales of its own: no more than what all inputs together give in l2 (soundness of all claims: tests/soundness)."""
+    """Each by scales of its own: no more than what all inputs together give in l2."""
     problem = pose(SHAPES["three layers"], Query(norm_in=1.0, norm_out=q))
     together, single = claims(problem)
     assert isinstance(single.evidence, Inequality)

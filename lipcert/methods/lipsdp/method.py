@@ -13,9 +13,11 @@ from lipcert.certificate.chains import Setting, prepare_split
 from lipcert.certificate.claim import Claim, Composed, Inequality, Scaling
 from lipcert.certificate.inequality import inequality_bound
 from lipcert.errors import NotProvedError
+from lipcert.graph import FixedPoint
 from lipcert.methods.base import OutOfTime, Progress, Unsuitable
 from lipcert.methods.lipsdp.composition import composed_claim
 from lipcert.methods.lipsdp.interior_point import Iterate, solve
+from lipcert.methods.lipsdp.loops import MOST
 from lipcert.methods.lipsdp.program import Program, build, multipliers_of
 from lipcert.methods.lipsdp.shared import shared_iterates
 from lipcert.methods.product.method import SLACK, SPARE, ProductMethod, deadline
@@ -71,11 +73,12 @@ class LipSdpMethod:
         if _needs_parts(setting):
             yield from _in_parts(problem, setting, progress)
             return
-        everything = _scaling(setting, _Some(), progress)
+        try:
+            everything = _scaling(setting, _Some(), progress)
+        except NotProvedError as reason:  # of the increments themselves
+            raise Unsuitable(reason.message) from None
         if everything is None:
-            raise Unsuitable(
-                "no multipliers were found that can be proven: constant outputs, or layers of very unlike size"
-            )
+            raise Unsuitable(f"no multipliers were found that can be proven: {_why_none(problem)}")
         yield _claim(setting, (everything,))
         chosen = _one_by_one(setting)
         if len(chosen) > 1:
@@ -103,6 +106,13 @@ def _one_by_one(setting: Setting) -> list[_Some]:
     if setting.norm_out == math.inf and outputs <= MAX_ROWS:
         return [_Some(output=j) for j in range(outputs)]
     return []
+
+
+def _why_none(problem: Problem) -> str:
+    loops = [node for node in problem.graph.nodes if isinstance(node, FixedPoint)]
+    if loops:
+        return f"the fixed point {loops[0].origin!r} may not be well-posed, or has more than {MOST} neurons"
+    return "constant outputs, or layers of very unlike size"
 
 
 def _check(setting: Setting) -> None:

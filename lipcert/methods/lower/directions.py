@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lipcert.graph import Affine, Elementwise, Groupwise, Product, evaluate
+from lipcert.graph import Affine, Elementwise, FixedPoint, Groupwise, Product, evaluate
 from lipcert.methods.base import Progress
 from lipcert.problem import Norm, Problem
 
@@ -19,6 +19,8 @@ class Jacobian:
             name: points if i == problem.x else np.zeros((len(points), graph.size(i)))
             for name, i in graph.inputs.items()
         }
+        if any(isinstance(node, FixedPoint) for node in problem.graph.nodes):
+            raise TypeError("fixed points are not searched")
         self._values = evaluate(graph, inputs)
         self._slopes = {
             i: node.activation.derivative(self._values[node.input])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lipcert.graph import Affine, Elementwise, Groupwise, Product
+from lipcert.graph import Affine, Elementwise, FixedPoint, Groupwise, Product, State
 from lipcert.operators.torch_view import realise
 from lipcert.problem import Problem
 
@@ -46,6 +46,8 @@ class TorchNetwork:
                 values.append(node.function.torch(values[node.input]))
             elif isinstance(node, Product):
                 values.append(values[node.left] * values[node.right])
+            elif isinstance(node, State | FixedPoint):
+                raise TypeError("fixed points are not searched")
             elif i == self.problem.x:
                 values.append(x)
             else:
