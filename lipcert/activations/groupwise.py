@@ -64,6 +64,10 @@ class GroupFunction(ABC):
         """(s, c), each (G, width), if the function is v - c max(0, s'v) of each group v; None if it is not."""
         return None
 
+    def maximum_of(self, groups: int) -> np.ndarray | None:
+        """(G, width), which entries count, if the function is the largest of these; None if it is not."""
+        return None
+
     @property
     def permutes(self) -> bool:
         """Whether along any segment the Jacobian is a mean of permutations of each group."""

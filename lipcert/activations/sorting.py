@@ -107,6 +107,9 @@ class GroupMax(_Choice):
     def __init__(self, width: int, present: np.ndarray | None = None) -> None:
         self.width, self.present = width, present
 
+    def maximum_of(self, groups: int) -> np.ndarray:
+        return np.ones((groups, self.width), dtype=bool) if self.present is None else self.present
+
     def value(self, x: np.ndarray) -> np.ndarray:
         return self._masked(x).max(axis=-1)
 

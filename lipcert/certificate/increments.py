@@ -6,8 +6,9 @@ and sorted or pooled groups of certain order, vanish from the nonlinear part. Ev
 is LipLT (Fazlyab, Entesari, Roy, Chellappa, NeurIPS 2023); on small regions most neurons are fixed and what remains is
 the norm of one matrix plus little.
 
-Sorted pairs and Householder reflections are v - c max(0, s'v): the ramp is split like an activation. Of larger sorted
-groups the mean is split off (the reduced form of Pauli et al. 2024).
+Sorted pairs and Householder reflections are v - c max(0, s'v): the ramp is split like an activation; maxima of few
+entries are such ramps pair by pair (for LipSDP: norms in a row would lose by it). Of larger sorted groups the mean is
+split off (the reduced form of Pauli et al. 2024).
 
 A product w = u v has dw = v dw_u + u dw_v with u and v somewhere in their boxes: two elementwise nodes and a sum.
 """
@@ -41,6 +42,9 @@ from lipcert.graph import (
 from lipcert.graph.nodes import renumbered
 from lipcert.operators import Diagonal, Identity, LinearOperator, Reduction, Selection, Shape, add, compose, size_of
 from lipcert.operators import Sum as Summed
+
+MAX_WIDTH = 9
+"""Of groups whose maximum is taken in pairs: wider ones, such as maps, would have a ramp for every entry."""
 
 WIDENED = 2.0**-20
 """What is added to slopes of loops that are known exactly."""
@@ -94,8 +98,12 @@ def increment_graph(graph: Graph, x: int, y: int, boxes: list[Bounds], how: Spli
             same = Identity(graph.size(i))
             nodes.append(_affine((part, len(nodes) - 1), (same, same), node.origin))
         elif isinstance(node, Groupwise):
-            pair = node.function.reflections(graph.size(i) // node.function.out_width) if center else None
-            if pair is None:
+            groups = graph.size(i) // node.function.out_width
+            pair = node.function.reflections(groups) if center else None
+            present = node.function.maximum_of(groups) if how == "open" and center else None
+            if present is not None and 1 < present.shape[1] <= MAX_WIDTH:
+                _maxima(nodes, new[node.input], present, boxes[node.input], node.origin)
+            elif pair is None:
                 _groups(nodes, new[node.input], node, boxes[node.input], center)
             else:
                 _reflections(nodes, new[node.input], pair, boxes[node.input], node.origin, split)
@@ -204,6 +212,32 @@ def _reflections(
     split(nodes, len(nodes) - 1, np.where(low > 0, 1.0, 0.0), np.where(high < 0, 0.0, 1.0), origin)
     back = compose(_diagonal(-shifts), Selection(np.repeat(np.arange(groups), width), groups))
     nodes.append(_affine((source, len(nodes) - 1), (Identity(groups * width), back), origin))
+
+
+def _maxima(nodes: list[Node], source: int, present: np.ndarray, box: Bounds, origin: str) -> None:
+    """Append the maximum of each group in pairs, max(a, b) = b + max(0, a - b): a ramp for all entries but one."""
+    groups = len(present)
+    low, high = (np.where(present, side.reshape(present.shape), -np.inf) for side in box)
+    while (width := present.shape[1]) > 1:
+        entries = np.arange(groups * width).reshape(groups, width)
+        a, b, rest = slice(0, width - 1, 2), slice(1, width, 2), slice(width - width % 2, width)
+        first, second = Selection(entries[:, a], groups * width), Selection(entries[:, b], groups * width)
+        away = Diagonal(np.full(first.out_size, -1.0))
+        nodes.append(_affine((source,), (Summed((first, compose(away, second))),), origin))
+        # slopes are 1 where a is certainly above b, or b does not count; and 0 the other way round
+        certain = present[:, a] & ((low[:, a] > high[:, b]) | ~present[:, b])
+        never = ~present[:, a] | (present[:, b] & (high[:, a] < low[:, b]))
+        _open(nodes, len(nodes) - 1, certain.astype(float).ravel(), (~never).astype(float).ravel(), origin)
+        pairs = entries[:, b].shape[1]
+        kept = Selection(np.concatenate([entries[:, b], entries[:, rest]], axis=1), groups * width)
+        ramps = np.arange(groups * pairs).reshape(groups, pairs)
+        place = np.concatenate([ramps, np.full((groups, kept.out_size // groups - pairs), -1)], axis=1)
+        nodes.append(_affine((source, len(nodes) - 1), (kept, Selection(place, groups * pairs)), origin))
+        source = len(nodes) - 1
+        low, high, present = (
+            np.concatenate([join(side[:, a], side[:, b]), side[:, rest]], axis=1)
+            for join, side in ((np.maximum, low), (np.maximum, high), (np.logical_or, present))
+        )
 
 
 def _diagonal(entries: Enclosure) -> Diagonal:

@@ -34,7 +34,7 @@ def print_bound(report: Report, limit: float | None, json_path: str | None, quie
     table.add_row("method", _method_line(result))
     best = [a for a in report.data["attempts"] if a["status"] == "certified"]
     if best and best[-1]["reason"]:
-        table.add_row("", plain(best[-1]["reason"]))
+        table.add_row("note", plain(best[-1]["reason"]))
     if limit is not None and report.upper is not None:
         table.add_row("limit", _limit_line(report, limit))
     if json_path is not None:

@@ -9,6 +9,8 @@ from lipcert.errors import UsageError
 from lipcert.templates.reading import read_template
 from lipcert.templates.template import Template
 
+PACKAGE = Path(__file__).resolve().parents[1]
+
 
 def shipped() -> dict[str, Template]:
     """All of them, by name."""
@@ -26,7 +28,7 @@ def _read() -> dict[str, Template]:
     return found
 
 
-def folder(package: Path = Path(__file__).resolve().parents[1]) -> Path:
+def folder(package: Path = PACKAGE) -> Path:
     """In the wheel lipcert/sdp_templates; in a checkout the folder of that name beside lipcert."""
     for place in (package, package.parent):
         if (place / "sdp_templates").is_dir():

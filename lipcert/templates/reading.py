@@ -298,7 +298,8 @@ def _check_tried(template: Template) -> None:
     """Evaluate everything at small sizes: unknown names, shapes that do not fit, multipliers without effect."""
     idle = set(template.multipliers)
     for size in template.groups if template.groups is not None else TRIED:
-        parameters = {key: _some_vector(each, size) for key, each in template.parameters.items()}
+        rng = np.random.default_rng(size)
+        parameters = {key: _some_vector(each, size, rng) for key, each in template.parameters.items()}
         basis = template.basis(size, **parameters)
         idle -= {key for key, part in basis.items() if np.any(part)}
         template.elimination(size, **parameters)
@@ -306,8 +307,8 @@ def _check_tried(template: Template) -> None:
     _refuse(template, "multipliers", idle)
 
 
-def _some_vector(parameter: Parameter, size: int) -> np.ndarray:
-    found = np.random.default_rng(size).uniform(0.1, 0.9, size)
+def _some_vector(parameter: Parameter, size: int, rng: np.random.Generator) -> np.ndarray:
+    found = rng.uniform(0.1, 0.9, size)
     return found / np.linalg.norm(found) if parameter.kind == "unit" else found
 
 

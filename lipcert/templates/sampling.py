@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 
 import numpy as np
 
-from lipcert.templates.template import Template
+from lipcert.templates.template import SMALL, Template
 
 DRAWS = 40
 """Matrices of a complete template that are drawn."""
@@ -19,11 +20,10 @@ def sampled_violation(
     template: Template,
     activation: Callable[[np.ndarray], np.ndarray],
     group_size: int,
-    /,
     *,
     rng: np.random.Generator,
     samples: int = 4000,
-    **parameters: np.ndarray,
+    parameters: Mapping[str, np.ndarray] = MappingProxyType({}),
 ) -> float:
     """The worst violation that was seen, relative to |Q| |(dv, dw)|^2; about 1e-13 is rounding.
 
@@ -35,7 +35,7 @@ def sampled_violation(
     squares = np.maximum((z * z).sum(axis=1), np.finfo(float).tiny)
     worst = 0.0
     for matrix, free in _generators(template, group_size, rng, parameters):
-        values = ((z @ matrix) * z).sum(axis=1) / (squares * max(np.linalg.norm(matrix, 2), np.finfo(float).tiny))
+        values = ((z @ matrix) * z).sum(axis=1) / (squares * max(np.linalg.norm(matrix, 2), SMALL))
         worst = max(worst, float(-values.min()), float(values.max()) if free else 0.0)
     v, w = template.equalities(group_size, **parameters)
     missing = np.concatenate([v, -w], axis=1)
@@ -62,7 +62,7 @@ def increments(
 
 
 def _generators(
-    template: Template, group_size: int, rng: np.random.Generator, parameters: dict[str, np.ndarray]
+    template: Template, group_size: int, rng: np.random.Generator, parameters: Mapping[str, np.ndarray]
 ) -> Iterator[tuple[np.ndarray, bool]]:
     """Matrices of which every one of the template is a sum, and whether their sign is free; a few if it is complete."""
     if template.is_complete:
@@ -75,7 +75,7 @@ def _generators(
 
 
 def _complete_matrix(
-    template: Template, group_size: int, rng: np.random.Generator, parameters: dict[str, np.ndarray]
+    template: Template, group_size: int, rng: np.random.Generator, parameters: Mapping[str, np.ndarray]
 ) -> np.ndarray:
     """A matrix on the boundary of those that a complete template allows."""
     total = group_size + template.returned(group_size)

@@ -201,11 +201,22 @@ class Template:
     def _extremes(self, group_size: int, parameters: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         n, m = group_size, self.returned(group_size)
         if isinstance(self.jacobians, str):
-            return _family(self, self.jacobians, n, m)
+            return self._family(self.jacobians, n, m)
         names, found = self._names(group_size, parameters), []
         for i, each in enumerate(self.jacobians or ()):
             parts = self._evaluated(f"complete: jacobians: number {i + 1}", each, names, (m, n))
             found.append(parts[CONSTANT])
+        return found
+
+    def _family(self, name: str, n: int, m: int) -> list[np.ndarray]:
+        """The matrices (m, n) of a family of Jacobians."""
+        where = "complete: jacobians"
+        if name == "permutations" and n != m:
+            raise self._error(where, f"permutations are square, and here are {n} in and {m} out")
+        rows = itertools.permutations(range(n)) if name == "permutations" else itertools.product(range(n), repeat=m)
+        found = [np.eye(n)[list(row)] for row in itertools.islice(rows, MAX_JACOBIANS + 1)]
+        if len(found) > MAX_JACOBIANS:
+            raise self._error(where, f"a group of {n} has more than {MAX_JACOBIANS} extreme Jacobians")
         return found
 
     def _evaluated(
@@ -241,17 +252,6 @@ class Template:
 
     def _error(self, where: str, what: str) -> UsageError:
         return UsageError(f"{self.origin}: {where}: {what}")
-
-
-def _family(template: Template, name: str, n: int, m: int) -> list[np.ndarray]:
-    """The matrices (m, n) of a family of Jacobians."""
-    if name == "permutations" and n != m:
-        raise template._error("complete: jacobians", f"permutations are square, and here are {n} in and {m} out")
-    rows = itertools.permutations(range(n)) if name == "permutations" else itertools.product(range(n), repeat=m)
-    found = [np.eye(n)[list(row)] for row in itertools.islice(rows, MAX_JACOBIANS + 1)]
-    if len(found) > MAX_JACOBIANS:
-        raise template._error("complete: jacobians", f"a group of {n} has more than {MAX_JACOBIANS} extreme Jacobians")
-    return found
 
 
 def _unit_matrix(i: int, j: int, total: int) -> np.ndarray:
