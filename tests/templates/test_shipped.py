@@ -142,7 +142,11 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("case", "old", "new", "activation"), WRONG, ids=str)
+@pytest.mark.parametrize(
+    ("case", "old", "new", "activation"),
+    WRONG,
+    ids=[f"{i}-{case}-{new}" for i, (case, _, new, _) in enumerate(WRONG)],
+)
 def test_a_wrong_template_is_caught(
     case: Case, old: str, new: str, activation: Callable[[np.ndarray], np.ndarray] | None, tmp_path: Path
 ) -> None:

@@ -33,6 +33,9 @@ MOST = 120
 ROOM = 1.5
 """By how much the start dominates each node."""
 
+FOLDED = 0.5
+"""A multiplier's change, since its coordinates were scaled, after which they are scaled anew."""
+
 SHARPER = 0.01
 """The relative gain of a round below which the next ones ask for more."""
 
@@ -96,16 +99,13 @@ def shared_iterates(program: Program, tick: Callable[[], None] = lambda: None) -
     inputs, multipliers = start
     data = _scaled(program, inputs, multipliers)
 
-    def iterate(y: np.ndarray) -> Iterate:
-        found = inputs * y[: data.first]
-        return Iterate(found, multipliers * y[data.first :], float(found.sum()))
-
+    first = data.first
     y = np.ones(len(data.b))
     random = np.random.default_rng(0)
     least, basis = data.lowest(y, AT_A_TIME, random.standard_normal(program.size))
     if not least > MARGIN:
         return
-    yield iterate(y)
+    yield Iterate(inputs, multipliers, float(inputs.sum()))
     sharp, times, most = SHARP
     for _ in range(ROUNDS):
         tick()
@@ -120,12 +120,18 @@ def shared_iterates(program: Program, tick: Callable[[], None] = lambda: None) -
         if not least > 0:
             return
         y = better
-        yield iterate(y)
+        yield Iterate(inputs * y[:first], multipliers * y[first:], float(inputs @ y[:first]))
         if gained < SHARPER:
             sharp *= times
             if sharp > most:
                 return
         basis = _joined(basis, weights, np.concatenate([vectors, low], axis=1))
+        if y.min() < FOLDED or y.max() > 1 / FOLDED:  # eigenvalues are told apart where the diagonal is about one
+            shift = np.sqrt(y[data.unit_group])
+            inputs, multipliers = inputs * y[:first], multipliers * y[first:]
+            data, y = _scaled(program, inputs, multipliers), np.ones(len(y))
+            basis, _ = np.linalg.qr(basis * shift[:, None])
+            least, _ = data.lowest(y, AT_A_TIME, random.standard_normal(program.size))
 
 
 def _noise(random: np.random.Generator, n: int) -> np.ndarray:
