@@ -13,7 +13,7 @@ from lipcert.certificate import Claim
 from lipcert.certificate.claim import Composed
 from lipcert.certificate.composed import part_problems
 from lipcert.errors import NotProvedError
-from lipcert.graph import Affine, Elementwise, Graph, Groupwise, Product
+from lipcert.graph import Affine, Elementwise, FixedPoint, Graph, Groupwise, Product
 from lipcert.methods.base import Method, OutOfTime, Progress, Unsuitable
 from lipcert.problem import Problem
 
@@ -32,7 +32,9 @@ class Part:
 
 
 def crossings(graph: Graph, x: int, y: int) -> list[int]:
-    """Affine nodes between x and y that every path crosses."""
+    """Affine nodes between x and y that every path crosses; none where there are fixed points."""
+    if any(isinstance(node, FixedPoint) for node in graph.nodes):
+        return []
     moving = {x}
     for i, node in enumerate(graph.nodes):
         if any(s in moving for s in node.inputs):
