@@ -211,7 +211,10 @@ def _inverse(factor: np.ndarray) -> np.ndarray:
     """(L L')^-1."""
     inverse, _ = dpotri(factor, lower=True)
     lower = np.tril(inverse)
-    return np.asarray(lower + np.tril(inverse, -1).T)
+    diagonal = np.diag(lower).copy()
+    lower += lower.T
+    lower[np.diag_indices(len(lower))] = diagonal
+    return np.asarray(lower)
 
 
 def _factor(matrix: np.ndarray) -> np.ndarray | None:

@@ -158,24 +158,35 @@ class Structured:
 
 
 class _Runs:
-    """Sums over runs of equal group numbers, which ascend; each group from the first to the last has members."""
+    """Sums over runs of equal group numbers, which ascend; in between, groups of one member each are only copied."""
 
     def __init__(self, groups: np.ndarray, size: int) -> None:
         self.size = size
         self.starts = np.flatnonzero(np.diff(groups, prepend=-1)) if groups.size else np.zeros(0, dtype=int)
         self.at = groups[self.starts]
-        self.single = len(self.starts) == len(groups)
+        lengths = np.diff(self.starts, append=len(groups))
+        long = np.flatnonzero(lengths > 1)
+        self.single = not long.size
+        self.alone = int(long[-1]) + 1 if long.size else 0
+        """Runs from here on have one member."""
 
     def summed(self, matrix: np.ndarray, columns: _Runs) -> np.ndarray:
         """Entries of the runs of rows (self) and columns, added up, at the numbers of their groups."""
         result = np.zeros((self.size, columns.size))
         if matrix.size:
-            if not self.single:
-                matrix = np.add.reduceat(matrix, self.starts, axis=0)
-            if not columns.single:
-                matrix = np.add.reduceat(matrix, columns.starts, axis=1)
-            result[np.ix_(self.at, columns.at)] = matrix
+            shrunk = columns._shrink(self._shrink(matrix, 0), 1)
+            result[self._target(), columns._target()] = shrunk
         return result
+
+    def _shrink(self, matrix: np.ndarray, axis: int) -> np.ndarray:
+        if self.single:
+            return matrix
+        end = self.starts[self.alone] if self.alone < len(self.starts) else matrix.shape[axis]
+        first, rest = np.split(matrix, [end], axis=axis)
+        return np.concatenate([np.add.reduceat(first, self.starts[: self.alone], axis=axis), rest], axis=axis)
+
+    def _target(self) -> slice:
+        return slice(int(self.at[0]), int(self.at[-1]) + 1)
 
 
 def _index(places: np.ndarray) -> Index:
