@@ -41,7 +41,8 @@ def part_problems(problem: Problem, cuts: tuple[int, ...], by: Arithmetic) -> li
     ends = (problem.x, *cuts, problem.y)
     if any(not a < b for a, b in pairwise(ends)):
         raise NotProvedError("the cuts are not nodes between input and output, in order")
-    about = ("parts", problem.graph, problem.x, problem.y, problem.query.region, " ".join(map(str, cuts)))
+    query = problem.query
+    about = ("parts", problem.graph, problem.x, problem.y, query.region, query.norm_in, query.norm_out, f"{cuts}")
     return by.kept(about, lambda: [_part(problem, a, b, by) for a, b in pairwise(ends)])
 
 
@@ -53,18 +54,17 @@ def _part(problem: Problem, start: int, end: int, by: Arithmetic) -> Problem:
     first = start == problem.x
     entry = graph.nodes[problem.x].origin
     if not first:
-        nodes[problem.x] = Input(f"{entry} before the cut", graph.nodes[problem.x].shape)
+        while entry in graph.inputs:
+            entry += "'"
         nodes[start] = Input(entry, graph.nodes[start].shape)
+        reads = {end}
+        for i in range(end, -1, -1):
+            if i in reads:
+                reads.update(nodes[i].inputs)
+        if problem.x in reads:  # nothing may move but where the part begins
+            raise NotProvedError(f"a path from the input to node {end} does not cross node {start}")
     part = Graph(tuple(nodes), (Output("end", end),)).pruned()
     y, x = part.outputs[0].node, part.inputs[entry]
-    if not first:
-        # nothing may move but where the part begins
-        behind, reads = part.inputs[f"{entry} before the cut"], {y}
-        for i in range(y, -1, -1):
-            if i in reads:
-                reads.update(part.nodes[i].inputs)
-        if behind in reads:
-            raise NotProvedError(f"a path from the input to node {end} does not cross node {start}")
     norm_in = problem.query.norm_in if first else 2.0
     norm_out = problem.query.norm_out if end == problem.y else 2.0
     region = problem.query.region

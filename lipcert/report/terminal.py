@@ -61,8 +61,8 @@ def print_check(report: Report, result: CheckResult, report_path: str, model_pat
 
 def _verdict(report: Report) -> tuple[Text, Text]:
     if report.upper is None:
-        reasons = [a["reason"] for a in report.data["attempts"] if a["reason"]]
-        return Text("inconclusive", style="bold yellow"), Text(reasons[-1] if reasons else "no bound was verified")
+        reasons = dict.fromkeys(f"{a['method']}: {a['reason']}" for a in report.data["attempts"] if a["reason"])
+        return Text("inconclusive", style="bold yellow"), plain("; ".join(reasons) or "no bound was verified")
     return Text(report.status, style="bold green"), Text(
         f"Lipschitz constant at most {shown(report.upper, 8, up=True)}", style="bold"
     )

@@ -16,7 +16,20 @@ from lipcert.activations.lp_norm import LpNormalise
 from lipcert.activations.piecewise import PiecewiseLinear
 from lipcert.activations.sorting import GroupMax, GroupSort
 from lipcert.arithmetic.enclosure import exact
-from lipcert.graph import Affine, Elementwise, Graph, Groupwise, Increment, Input, Node, Output, Product, evaluate
+from lipcert.graph import (
+    Affine,
+    Elementwise,
+    FixedPoint,
+    Graph,
+    Groupwise,
+    Increment,
+    Input,
+    Node,
+    Output,
+    Product,
+    State,
+    evaluate,
+)
 from lipcert.graph.nodes import renumbered
 from lipcert.operators import Dense, Identity, Leaf, LinearOperator, Row, Selection
 from tests.helpers.balls import of_group, precision
@@ -187,7 +200,7 @@ def test_the_random_graphs_hold_everything_that_a_graph_can_hold() -> None:
             if isinstance(node, Product):
                 features["square"] += node.left == node.right
     operators = set(Leaf.__subclasses__()) | set(LinearOperator.__subclasses__()) - {Leaf, Row}
-    assert seen >= set(typing.get_args(Node)) - {Increment} | operators
+    assert seen >= set(typing.get_args(Node)) - {Increment, State, FixedPoint} | operators
     assert activations >= {*ACTIVATIONS, *(activation for activation, *_ in GUARDED)}
     assert {type(activation) for activation in activations} == every(Activation) - {Sign}  # which jumps
     assert {type(function) for function in functions} == every(GroupFunction)

@@ -263,7 +263,7 @@ def test_groups_are_bounded_by_no_more_than_norms_in_a_row(width: int) -> None:
         problem = pose(Graph(nodes, (Output("y", 3),)), Query())
         claim = claims(problem)[-1]
         assert isinstance(claim.evidence, Inequality)
-        if width > 2:
+        if width > 2 and isinstance(function, GroupSort):
             hidden = claim.evidence.scalings[0].hidden.reshape(4, -1)
             assert np.all(hidden == hidden[:, :1])
         product = float(np.linalg.norm(last, 2) * np.linalg.norm(first, 2))
@@ -380,7 +380,6 @@ def test_a_user_learns_why_there_is_no_bound(
     (attempt,) = json.loads(path.read_text())["attempts"]
     assert attempt["reason"] == "6 neurons are too many for one LipSDP, and no parts of the network fit"
     assert "no parts of the network fit" in " ".join(capsys.readouterr().out.split())
-    assert attempt["reason"] in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_user_gets_a_bound_that_checks(model: Path, tmp_path: Path) -> None:

@@ -55,14 +55,17 @@ def crossings(graph: Graph, x: int, y: int) -> list[int]:
 
 
 def parts_of(problem: Problem, most: int) -> list[Part]:
-    """As few parts as hold at most this many neurons each; larger ones only where there is no crossing in between."""
+    """As few parts as hold at most this many neurons each; neighbours that are each larger are one part."""
     graph = problem.graph
     ends = [*crossings(graph, problem.x, problem.y), problem.y]
     parts: list[Part] = []
     before = problem.x
     for end in ends:
         count = sum(graph.size(i) for i in range(before + 1, end + 1) if isinstance(graph.nodes[i], NONLINEAR))
-        if parts and (parts[-1].neurons + count <= most or min(parts[-1].neurons, count) > most):
+        together = parts[-1].neurons + count if parts else 0
+        if parts and (
+            together <= most or together in (parts[-1].neurons, count) or min(parts[-1].neurons, count) > most
+        ):
             parts[-1] = Part(end, parts[-1].neurons + count)
         else:
             parts.append(Part(end, count))
@@ -71,10 +74,10 @@ def parts_of(problem: Problem, most: int) -> list[Part]:
 
 
 def composed_claim(
-    problem: Problem, progress: Progress, small: Callable[[], Method], large: Callable[[], Method], most: int = PART
+    problem: Problem, progress: Progress, small: Callable[[], Method], large: Callable[[], Method]
 ) -> Claim | None:
-    """The product of the parts' bounds, by `small` where a part has at most `most` neurons, else by `large`."""
-    parts = parts_of(problem, most)
+    """The product of the parts' bounds, by `small` where a part has at most PART neurons, else by `large`."""
+    parts = parts_of(problem, PART)
     if len(parts) < 2:
         return None
     cuts = tuple(part.end for part in parts[:-1])
@@ -84,7 +87,7 @@ def composed_claim(
         later = progress.remaining() * (1 - 1 / (len(parts) - i))
         share = replace(progress, deadline=progress.deadline - later, notes=[])
         best = _best(single, share, large)
-        if part.neurons and part.neurons <= most:
+        if part.neurons and part.neurons <= PART:
             better = _best(single, share, small)
             if better is not None and (best is None or better.value < best.value):
                 best, gained = better, True
