@@ -14,6 +14,7 @@ from lipcert.activations.householder import Householder
 from lipcert.arithmetic.enclosure import Enclosure, exact
 from lipcert.certificate import AbsoluteChain, Claim, SpectralChain, Witness, verify, verify_witness
 from lipcert.certificate.claim import (
+    Composed,
     Entrywise,
     Factors,
     Group,
@@ -42,7 +43,7 @@ from tests.helpers.operators import map_leaves, with_radius
 ENOUGH = 1e300
 """A claim of this value is verified by any evidence that proves anything."""
 
-Evidence = AbsoluteChain | SpectralChain | Inequality
+Evidence = AbsoluteChain | SpectralChain | Inequality | Composed
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +141,7 @@ def _from_methods() -> Iterator[Case]:
 
 
 def _kind(claim: Claim) -> str:
-    centered = not isinstance(claim.evidence, Inequality) and claim.evidence.center
+    centered = not isinstance(claim.evidence, Inequality | Composed) and claim.evidence.center
     ending = f"{', centered' if centered else ''}{', anywhere' if claim.anywhere else ''}"
     return f"{type(claim.evidence).__name__}{ending}"
 
@@ -303,6 +304,12 @@ def _inequality() -> tuple[Graph, Evidence]:
     return _spectral()[0], Inequality((Scaling(inputs, hidden, np.full(3, small)),))
 
 
+def _composed() -> tuple[Graph, Evidence]:
+    """The network of `_spectral`, cut before its nonlinear node."""
+    steps = _step(2, ((0,), Spectral(_norm(_weights(5, 4, 1)))))
+    return _spectral()[0], Composed((2,), (_chain(steps), AbsoluteChain(False)))
+
+
 RULES: dict[str, Callable[[], tuple[Graph, Evidence]]] = {
     "spectral": _spectral,
     "overlap": _overlap,
@@ -315,5 +322,6 @@ RULES: dict[str, Callable[[], tuple[Graph, Evidence]]] = {
     "absolute": _absolute,
     "centered": _centered,
     "inequality": _inequality,
+    "composed": _composed,
 }
 """A network and evidence by each rule."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from functools import partial
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from lipcert.certificate.claim import Composed, Inequality
 from lipcert.certificate.composed import part_problems
 from lipcert.cli.main import run
 from lipcert.graph import Affine, Elementwise, Graph, Input, Node, Output
-from lipcert.methods import Progress, Unsuitable
+from lipcert.methods import Method, Progress, Unsuitable
 from lipcert.methods.lipsdp import LipSdpMethod, composition, method
 from lipcert.methods.lipsdp.composition import NONLINEAR, composed_claim, crossings, parts_of
 from lipcert.methods.product import ProductMethod
@@ -56,8 +56,20 @@ def small(monkeypatch: pytest.MonkeyPatch) -> int:
     for name in ("MAX_NEURONS", "MAX_SHARED", "MAX_GROUPS"):
         monkeypatch.setattr(method, name, most)
     monkeypatch.setattr(composition, "PART", most)
-    monkeypatch.setattr(method, "composed_claim", partial(composed_claim, most=most))
     return most
+
+
+def in_parts(
+    problem: Problem,
+    most: int,
+    small: Callable[[], Method] = LipSdpMethod,
+    large: Callable[[], Method] = ProductMethod,
+    progress: Progress | None = None,
+) -> Claim | None:
+    """The claim where LipSDP bounds parts of so many neurons."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(composition, "PART", most)
+        return composed_claim(problem, progress or Progress(), small, large)
 
 
 def product_bound(problem: Problem) -> float:
@@ -131,8 +143,8 @@ def test_parts_cover_all_neurons_and_are_as_long_as_they_may_be(seed: int) -> No
         for part, start in zip(parts, starts, strict=True):
             assert part.neurons == neurons(graph, start, part.end)
             inside = [i for i in places if start <= i <= part.end]
-            if part.neurons > most:  # then nothing that it holds could be bounded by itself
-                assert all(neurons(graph, a, b) > most for a, b in pairwise(inside))
+            if part.neurons > most:  # then no stretch with neurons that it holds could be bounded by itself
+                assert not any(0 < neurons(graph, a, b) <= most for a, b in pairwise(inside))
         assert all(a.neurons + b.neurons > most for a, b in pairwise(parts))
         assert (len(parts) == 1) >= (total <= most)
 
@@ -157,7 +169,7 @@ def test_claims_are_proven_and_not_below_what_is_attained(kind: str, most: int) 
     pairs: tuple[tuple[Norm, Norm], ...] = ((2.0, 2.0), (math.inf, math.inf), (1.0, 2.0), (2.0, 1.0))
     for p, q in pairs:
         problem = pose(blocks(np.random.default_rng([*kind.encode(), most]), *DEEP), Query(p, q, REGIONS[kind]))
-        claim = composed_claim(problem, Progress(), LipSdpMethod, ProductMethod, most)
+        claim = in_parts(problem, most)
         assert claim is not None
         assert isinstance(claim.evidence, Composed)
         assert len(claim.evidence.parts) == len(parts_of(problem, most))
@@ -183,7 +195,7 @@ def test_deep_networks_are_bounded_below_the_product_of_norms(depth: int, small:
 def test_longer_parts_give_less(depth: int) -> None:
     rng = np.random.default_rng([depth, 5])
     problem = pose(relu_layers(rng, depth), Query())
-    found = [composed_claim(problem, Progress(), LipSdpMethod, ProductMethod, most) for most in (4, 8, 24)]
+    found = [in_parts(problem, most) for most in (4, 8, 24)]
     values = [claim.value for claim in found if claim is not None]
     assert values == sorted(values, reverse=True)
     whole = list(LipSdpMethod().claims(problem, Progress()))[-1]
@@ -193,12 +205,12 @@ def test_longer_parts_give_less(depth: int) -> None:
 def test_a_network_that_is_one_part_or_has_none_that_fits_is_not_composed() -> None:
     problem = pose(blocks(np.random.default_rng(6), "layer", "layer"), Query())
     for most in (12, 100, 3, 0):  # all neurons; fewer than there are between crossings
-        assert composed_claim(problem, Progress(), LipSdpMethod, ProductMethod, most) is None
+        assert in_parts(problem, most) is None
 
 
 def test_what_a_method_says_of_all_of_space_is_not_taken_for_a_part() -> None:
     problem = pose(blocks(np.random.default_rng(7), *DEEP), Query(region=REGIONS["a ball"]))
-    claim = composed_claim(problem, Progress(), LipSdpMethod, Anywhere, 8)
+    claim = in_parts(problem, 8, LipSdpMethod, Anywhere)
     assert claim is None or verify(problem, claim) <= claim.value
 
 
@@ -210,7 +222,7 @@ class Anywhere:
     def accepts(self, problem: Problem) -> str | None:
         return None
 
-    def claims(self, problem: Problem, progress: Progress):  # type: ignore[no-untyped-def]
+    def claims(self, problem: Problem, progress: Progress) -> Iterator[Claim]:
         for claim in ProductMethod().claims(problem.everywhere(), progress):
             yield Claim(claim.value / 100, claim.evidence, anywhere=True)
 
@@ -218,7 +230,7 @@ class Anywhere:
 @pytest.mark.parametrize("seconds", [-1.0, 0.0, 0.01, 0.1, 0.5])
 def test_a_run_with_little_time_ends_with_a_proven_claim_or_none(seconds: float, small: int) -> None:
     problem = pose(relu_layers(np.random.default_rng(8), 12), Query())
-    claim = composed_claim(problem, Progress(time.monotonic() + seconds), LipSdpMethod, ProductMethod, small)
+    claim = in_parts(problem, small, LipSdpMethod, ProductMethod, Progress(time.monotonic() + seconds))
     assert claim is None or verify(problem, claim) <= claim.value
 
 
@@ -229,14 +241,14 @@ def test_parts_without_a_bound_leave_none(small: int) -> None:
         def accepts(self, problem: Problem) -> str | None:
             return "it takes nothing"
 
-        def claims(self, problem: Problem, progress: Progress):  # type: ignore[no-untyped-def]
+        def claims(self, problem: Problem, progress: Progress) -> Iterator[Claim]:
             raise AssertionError
 
     problem = pose(relu_layers(np.random.default_rng(9), 8), Query())
-    assert composed_claim(problem, Progress(), Nothing, Nothing, small) is None
-    product = composed_claim(problem, Progress(), Nothing, ProductMethod, small)
+    assert in_parts(problem, small, Nothing, Nothing) is None
+    product = in_parts(problem, small, Nothing, ProductMethod)
     assert product is None  # nothing is gained
-    alone = composed_claim(problem, Progress(), LipSdpMethod, Nothing, small)
+    alone = in_parts(problem, small, LipSdpMethod, Nothing)
     assert alone is None or verify(problem, alone) <= alone.value
 
 
@@ -252,7 +264,7 @@ def test_a_large_fixed_point_ends_with_a_reason(monkeypatch: pytest.MonkeyPatch)
     for most in (1, 2, 3, 4, 6, 8):
         for name in ("MAX_NEURONS", "MAX_SHARED", "MAX_GROUPS"):
             monkeypatch.setattr(method, name, most)
-        monkeypatch.setattr(method, "composed_claim", partial(composed_claim, most=most))
+        monkeypatch.setattr(composition, "PART", most)
         outcome = solve(problem, method="lipsdp")
         if outcome.claim is None:
             assert "neurons are too many" in (outcome.attempts[0].reason or "")
