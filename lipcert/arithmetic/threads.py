@@ -15,6 +15,8 @@ from threadpoolctl import ThreadpoolController
 A = TypeVar("A")
 B = TypeVar("B")
 
+LOOKS = 3
+
 PARTS_A_WORKER = 4
 """So that a worker that is held up does not hold up the others."""
 
@@ -70,10 +72,18 @@ def _controller() -> ThreadpoolController:
 
 
 def _busy() -> int:
-    """Threads that run now besides this one, where the system tells (Linux)."""
+    """Threads of others that run now, where the system tells (Linux): the least of a few looks, as many run briefly."""
+    return min(_running_elsewhere() for _ in range(LOOKS))
+
+
+def _running_elsewhere() -> int:
     try:
         with open("/proc/loadavg", encoding="ascii") as stream:
-            running = stream.read().split()[3].split("/")[0]
-        return max(0, int(running) - 1)
+            running = int(stream.read().split()[3].split("/")[0])
+        own = 0  # BLAS threads of ours spin for a while after their work
+        for task in os.listdir("/proc/self/task"):
+            with open(f"/proc/self/task/{task}/stat", encoding="ascii", errors="replace") as stream:
+                own += stream.read().rpartition(")")[2].split()[0] == "R"
+        return max(0, running - own)
     except (OSError, ValueError, IndexError):
         return 0

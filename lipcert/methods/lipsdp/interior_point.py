@@ -16,7 +16,7 @@ from scipy.linalg import LinAlgError, cho_solve, cholesky, eigh, eigh_tridiagona
 from scipy.linalg.blas import dtrsv
 from scipy.linalg.lapack import dpotri
 
-from lipcert.arithmetic.threads import side_by_side
+from lipcert.arithmetic.threads import idle_cores, side_by_side
 from lipcert.methods.lipsdp.loops import loop_start
 from lipcert.methods.lipsdp.program import Program
 from lipcert.methods.lipsdp.structure import Structured
@@ -27,6 +27,9 @@ ROOM = (1.5, 2.0, 3.0, 5.0)
 
 DENSE = 200
 """Up to this size all eigenvalues are computed for the length of a step; beyond, Lanczos finds the least."""
+
+LARGE = 500
+"""Beyond this size it pays to work on two cores."""
 
 LANCZOS = 18
 """Steps of it."""
@@ -120,7 +123,7 @@ def solve(program: Program, tick: Callable[[], None] = lambda: None, close: floa
     s = _inverse(factor)
     z = s / float(scaled.b @ scaled.adjoint(s)) * float(scaled.b @ scaled.b)
     z_factor = _factor(z)
-    pair = side_by_side if len(p) > DENSE else _in_turn
+    pair = side_by_side if len(p) > LARGE else _in_turn
     for _ in range(MAX_ITERATIONS):
         tick()
         if factor is None or z_factor is None:
@@ -130,14 +133,14 @@ def solve(program: Program, tick: Callable[[], None] = lambda: None, close: floa
         if newton.solver is None:
             return
         _, dp, forward = newton.direction(0.0, None)
-        dz = -z - _symmetric(z @ forward)
+        dz = -z - _symmetric(_product(z, forward))
         ends = pair(partial(_to_boundary, factor, dp), partial(_to_boundary, z_factor, dz))
         a_p, a_z = (min(1.0, end) for end in ends)
         affine = float(np.vdot(p + a_p * dp, z + a_z * dz)) / len(p)
         sigma = min(1.0, (max(affine, 0.0) / mu) ** max(1.0, 3 * min(a_p, a_z) ** 2))
-        second = _symmetric(dz @ forward)
+        second = _symmetric(_product(dz, forward))
         dy, dp, forward = newton.direction(sigma * mu, second)
-        dz = sigma * mu * s - z - _symmetric(z @ forward) - second
+        dz = sigma * mu * s - z - _symmetric(_product(z, forward)) - second
         share = 0.9 + 0.09 * min(a_p, a_z)
         if scaled.program.has_loops and np.any(dy < 0):  # multipliers below zero prove nothing there
             share_y = float(np.min(-y[dy < 0] / dy[dy < 0]))
@@ -201,6 +204,14 @@ class _Newton:
         dy = self.scale * cho_solve((self.solver, True), self.scale * right)
         dp = scaled.linear(dy)
         return dy, dp, scaled.step_times(dp, self.s)
+
+
+def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a b, on the cores that are free at this moment: a solve may take longer than what else was running."""
+    if len(a) <= LARGE:
+        return a @ b
+    with idle_cores():
+        return a @ b
 
 
 def _symmetric(matrix: np.ndarray) -> np.ndarray:

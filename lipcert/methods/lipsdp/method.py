@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lipcert.arithmetic.threads import one_thread
 from lipcert.certificate.boxes import propagate
 from lipcert.certificate.chains import Setting, prepare_split
 from lipcert.certificate.claim import Claim, Composed, Inequality, Scaling
@@ -162,8 +163,9 @@ def _scaling(setting: Setting, some: _Some, progress: Progress) -> Scaling | Non
     found = shared_iterates(program, _reserve(setting, progress)) if sparse else _iterates(program, progress)
     iterates: list[Iterate] = []
     try:
-        for iterate in found:
-            iterates.append(iterate)
+        with one_thread():  # many small products; the large ones ask for more
+            for iterate in found:
+                iterates.append(iterate)
     except OutOfTime:
         if not some.is_all:
             raise  # the claim of everything stands

@@ -14,6 +14,9 @@ import numpy as np
 from lipcert.arithmetic.threads import side_by_side
 from lipcert.methods.lipsdp.program import Program
 
+LARGE = 500
+"""Rows of Z and S beyond which both are seen at the same time."""
+
 Index = slice | np.ndarray
 
 
@@ -126,7 +129,10 @@ class Structured:
 
     def schur(self, z: np.ndarray, s: np.ndarray) -> np.ndarray:
         """tr(F_j Z F_k S): three entrywise products of Z and S seen by units and rows, summed over groups."""
-        (uz, cz, rz), (us, cs, rs) = side_by_side(lambda: self._seen(z), lambda: self._seen(s))
+        if len(z) > LARGE:
+            (uz, cz, rz), (us, cs, rs) = side_by_side(lambda: self._seen(z), lambda: self._seen(s))
+        else:
+            (uz, cz, rz), (us, cs, rs) = self._seen(z), self._seen(s)
         units, rows = _Runs(self.coordinate_group, self.variables), _Runs(self.row_group, self.variables)
         uz *= us
         cz *= cs
