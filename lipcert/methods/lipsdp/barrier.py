@@ -11,7 +11,7 @@ def newton(
 ) -> tuple[np.ndarray, np.ndarray, float] | None:
     """One damped step of t b'y - log det P(y) - sum log (y - low)(high - y): y, P^-1 before it, Newton decrement."""
     size = len(constant)
-    factor = _factor(np.tensordot(y, forms, 1) - constant)
+    factor = factor_of(_symmetric(np.tensordot(y, forms, 1) - constant))
     if factor is None:
         return None
     half = solve_triangular(factor, np.eye(size), lower=True)
@@ -22,7 +22,7 @@ def newton(
     hessian = seen @ across.T
     hessian[np.diag_indices(len(y))] += 1 / (y - low) ** 2 + 1 / (high - y) ** 2
     scale = 1 / np.sqrt(np.diag(hessian))
-    upper = _factor(hessian * np.outer(scale, scale) + 1e-12 * np.eye(len(y)))
+    upper = factor_of(_symmetric(hessian * np.outer(scale, scale) + 1e-12 * np.eye(len(y))))
     if upper is None:
         return None
     step = -scale * cho_solve((upper, True), scale * gradient)
@@ -31,14 +31,19 @@ def newton(
     while length > 1e-4:
         moved = y + length * step
         inside = np.all((moved > low) & (moved < high))
-        if inside and _factor(np.tensordot(moved, forms, 1) - constant) is not None:
+        if inside and factor_of(_symmetric(np.tensordot(moved, forms, 1) - constant)) is not None:
             return moved, inverse, decrement
         length /= 2
     return None
 
 
-def _factor(matrix: np.ndarray) -> np.ndarray | None:
+def factor_of(matrix: np.ndarray) -> np.ndarray | None:
+    """L with L L' = matrix, of which the lower triangle is read; None where it is not positive definite."""
     try:
-        return np.asarray(cholesky((matrix + matrix.T) / 2, lower=True))
+        return np.asarray(cholesky(matrix, lower=True))
     except (LinAlgError, ValueError):
         return None
+
+
+def _symmetric(matrix: np.ndarray) -> np.ndarray:
+    return np.asarray((matrix + matrix.T) / 2)

@@ -12,14 +12,15 @@ from functools import partial
 from typing import TypeVar
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_solve, cholesky, eigh, eigh_tridiagonal, solve_triangular
+from scipy.linalg import cho_solve, eigh, eigh_tridiagonal, solve_triangular
 from scipy.linalg.blas import dtrsv
 from scipy.linalg.lapack import dpotri
 
 from lipcert.arithmetic.threads import idle_cores, side_by_side
+from lipcert.methods.lipsdp.barrier import factor_of
 from lipcert.methods.lipsdp.loops import loop_start
 from lipcert.methods.lipsdp.program import Program
-from lipcert.methods.lipsdp.structure import Structured
+from lipcert.methods.lipsdp.structure import LARGE, Structured
 
 MAX_ITERATIONS = 60
 ROOM = (1.5, 2.0, 3.0, 5.0)
@@ -27,9 +28,6 @@ ROOM = (1.5, 2.0, 3.0, 5.0)
 
 DENSE = 200
 """Up to this size all eigenvalues are computed for the length of a step; beyond, Lanczos finds the least."""
-
-LARGE = 500
-"""Beyond this size it pays to work on two cores."""
 
 LANCZOS = 18
 """Steps of it."""
@@ -105,7 +103,7 @@ def feasible_start(program: Program) -> Structured | None:
     usable.sort(key=lambda s: float(s[:first].sum()))
     for start in usable:
         scaled = Structured(program, start[:first], start[first:])
-        if _factor(scaled.matrix(np.ones(scaled.variables))) is not None:
+        if factor_of(scaled.matrix(np.ones(scaled.variables))) is not None:
             return scaled
     return None
 
@@ -118,11 +116,11 @@ def solve(program: Program, tick: Callable[[], None] = lambda: None, close: floa
     y = np.ones(scaled.variables)
     yield _iterate(scaled, y, np.inf)
     p = scaled.matrix(y)
-    factor = _factor(p)
+    factor = factor_of(p)
     assert factor is not None
     s = _inverse(factor)
     z = s / float(scaled.b @ scaled.adjoint(s)) * float(scaled.b @ scaled.b)
-    z_factor = _factor(z)
+    z_factor = factor_of(z)
     pair = side_by_side if len(p) > LARGE else _in_turn
     for _ in range(MAX_ITERATIONS):
         tick()
@@ -176,7 +174,7 @@ def _moved(matrix: np.ndarray, factor: np.ndarray, step: np.ndarray, share: floa
     length = min(1.0, share * _to_boundary(factor, step))
     for _ in range(4):
         moved = matrix + length * step
-        found = _factor(moved)
+        found = factor_of(moved)
         if found is not None:
             return moved, found, length, _inverse(found) if inverse.size else inverse
         length *= 0.8
@@ -192,7 +190,7 @@ class _Newton:
         self.scale = 1 / np.sqrt(np.maximum(np.diag(schur), 1e-300))
         schur *= np.outer(self.scale, self.scale)
         schur[np.diag_indices(len(schur))] += 1e-14
-        self.solver = _factor(schur)
+        self.solver = factor_of(schur)
         self.adjoint_s = scaled.adjoint(s)
 
     def direction(self, target: float, second: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -226,13 +224,6 @@ def _inverse(factor: np.ndarray) -> np.ndarray:
     lower += lower.T
     lower[np.diag_indices(len(lower))] = diagonal
     return np.asarray(lower)
-
-
-def _factor(matrix: np.ndarray) -> np.ndarray | None:
-    try:
-        return np.asarray(cholesky(matrix, lower=True, check_finite=True))
-    except (LinAlgError, ValueError):
-        return None
 
 
 def _to_boundary(factor: np.ndarray, step: np.ndarray) -> float:

@@ -7,10 +7,10 @@ problem, the condition of well-posedness. Then all of them so large, and last th
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_solve, cholesky, eigvalsh
+from scipy.linalg import LinAlgError, cholesky, eigvalsh
 
 from lipcert.methods.lipsdp.barrier import newton
-from lipcert.methods.lipsdp.program import Program
+from lipcert.methods.lipsdp.program import Program, inputs_needed
 
 MOST = 600
 """Neurons: the barrier problem is dense in all of them."""
@@ -33,12 +33,11 @@ def loop_start(program: Program) -> tuple[np.ndarray, np.ndarray] | None:
         half = cholesky(hidden, lower=True)
         seen = np.linalg.solve(half, out.T)
         multipliers = multipliers * max(1e-12, ROOM * float(np.linalg.norm(seen, 2)) ** 2)
-        form = program.matrix(zero, multipliers)
-        factor = cholesky(form[n:, n:], lower=True)
     except LinAlgError:
         return None
-    across = form[:n, n:]
-    needed = across @ cho_solve((factor, True), across.T) - form[:n, :n]
+    needed = inputs_needed(program.matrix(zero, multipliers), n)
+    if needed is None:
+        return None
     return np.full(len(zero), ROOM * float(eigvalsh(needed)[-1])), multipliers
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.sparse import csr_array, hstack, vstack
 
 from lipcert.activations.jacobian import BlockBound, SlopeBound
@@ -82,6 +83,20 @@ class Program:
         result = units.T @ (units * weights[:, None])
         result -= self.rows.T @ (self.rows * multipliers[self.row_group][:, None]) + self.out.T @ self.out
         return (result + result.T) / 2
+
+
+def inputs_needed(form: np.ndarray, n: int) -> np.ndarray | None:
+    """What multipliers of the first n coordinates must exceed for P > 0; None where the rest is not positive.
+
+    With K = P without them: K_ww > 0 first, then K_xw K_ww^-1 K_wx - K_xx.
+    """
+    try:
+        hidden = cho_factor(form[n:, n:], lower=True)
+    except (LinAlgError, ValueError):
+        return None
+    across = form[:n, n:]
+    needed = across @ cho_solve(hidden, across.T) - form[:n, :n]
+    return np.asarray((needed + needed.T) / 2)
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")

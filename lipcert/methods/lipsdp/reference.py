@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigvalsh
+from scipy.linalg import eigvalsh
 
 from lipcert.errors import UsageError
 from lipcert.methods.base import OutOfTime, Unsuitable
 from lipcert.methods.lipsdp.interior_point import Iterate, feasible_start
-from lipcert.methods.lipsdp.program import Program
+from lipcert.methods.lipsdp.program import Program, inputs_needed
 from lipcert.methods.lipsdp.structure import Structured
 
 if TYPE_CHECKING:
@@ -155,22 +155,17 @@ def repaired(scaled: Structured, y: np.ndarray) -> Iterator[Iterate]:
 def least_inputs(scaled: Structured, y: np.ndarray) -> Iterate | None:
     """The iterate with these multipliers of the neurons and the least of the inputs; None if there is none.
 
-    Inputs keep their proportions. With K = P at no input multipliers: K_ww > 0 first, then the largest eigenvalue of
-    K_xw K_ww^-1 K_wx - K_xx.
+    Inputs keep their proportions.
     """
     first, n = scaled.first, scaled.program.inputs
     start = np.maximum(y[:first], 1e-12 * y[:first].max(initial=0.0))
     groups = np.concatenate([np.zeros(first), y[first:]])
     if not (np.all(start > 0) and np.all(groups[first:] > 0)):
         return None
-    k = scaled.matrix(groups)
-    try:
-        hidden = cho_factor(k[n:, n:], lower=True)
-    except (LinAlgError, ValueError):
+    needed = inputs_needed(scaled.matrix(groups), n)
+    if needed is None:
         return None
-    across = k[:n, n:]
-    needed = across @ cho_solve(hidden, across.T) - k[:n, :n]
     shrink = 1 / np.sqrt(np.broadcast_to(start, n))
-    factor = float(eigvalsh(shrink[:, None] * (needed + needed.T) / 2 * shrink)[-1]) if n else 0.0
+    factor = float(eigvalsh(shrink[:, None] * needed * shrink)[-1]) if n else 0.0
     inputs = scaled.inputs * start * max(factor, 1e-300)
     return Iterate(inputs, scaled.multipliers * groups[first:], float(inputs.sum()))

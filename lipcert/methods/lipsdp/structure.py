@@ -15,7 +15,7 @@ from lipcert.arithmetic.threads import side_by_side
 from lipcert.methods.lipsdp.program import Program
 
 LARGE = 500
-"""Rows of Z and S beyond which both are seen at the same time."""
+"""Rows of Z and S beyond which it pays to work on two cores."""
 
 Index = slice | np.ndarray
 
