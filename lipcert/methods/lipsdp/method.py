@@ -167,8 +167,8 @@ def _scaling(setting: Setting, some: _Some, progress: Progress) -> Scaling | Non
             for iterate in found:
                 iterates.append(iterate)
     except OutOfTime:
-        if not some.is_all:
-            raise  # the claim of everything stands
+        if not (some.is_all and iterates):
+            raise  # the claim of everything stands, or there was no time for a start
     best = sorted(iterates, key=lambda i: i.objective)[:CANDIDATES]
     dual = max((i.dual for i in iterates), default=0.0)
     if dual and some.is_all and setting.norm_out == 2 and setting.norm_in != 1:
