@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,8 @@ from lipcert.problem import (
     pose,
 )
 from lipcert.report import CheckResult, Report, check_report, parse_report
+from lipcert.report.check import stated_templates
+from lipcert.templates import Template, read_template
 
 if TYPE_CHECKING:
     import onnx
@@ -34,10 +36,17 @@ if TYPE_CHECKING:
     from lipcert.planning.layers import LayerNorms
 
 
-def load(model: str | Path | onnx.ModelProto | torch.nn.Module | Model, *, example: Any = None) -> Model:
+def load(
+    model: str | Path | onnx.ModelProto | torch.nn.Module | Model,
+    *,
+    example: Any = None,
+    templates: Sequence[str | Path | Template] = (),
+) -> Model:
     """Import a network: an ONNX file, an onnx.ModelProto, or a torch module (through its own ONNX export).
 
     `example` is an input tensor (or a tuple of them) for a torch module. The import is compared with onnxruntime.
+    `templates` are quadratic constraints (TOML files, see sdp_templates) that stand for custom ops: what is proven of
+    such a model is conditional on them.
     Raises ModelError where the model cannot be read or differs, UnsupportedModelError where it is not understood.
 
         >>> model = lipcert.load("models/digits_relu.onnx")
@@ -45,17 +54,20 @@ def load(model: str | Path | onnx.ModelProto | torch.nn.Module | Model, *, examp
         ((1, 64), 6570)
     """
     if isinstance(model, Model):
+        if templates:
+            raise UsageError("templates: the model is loaded already", hint="give them to lipcert.load")
         return model
+    read = [t if isinstance(t, Template) else read_template(t) for t in templates]
     if isinstance(model, str | Path):
-        return load_file(model)
+        return load_file(model, templates=read)
     import onnx
 
     if isinstance(model, onnx.ModelProto):
-        return load_proto(model)
+        return load_proto(model, templates=read)
     if hasattr(model, "forward"):
         from lipcert.frontend.torch_export import export
 
-        return load_proto(export(model, example))
+        return load_proto(export(model, example), templates=read)
     raise UsageError(f"cannot load a {type(model).__name__}", hint="give a path, an onnx.ModelProto or a torch module")
 
 
@@ -78,6 +90,7 @@ def bound(
     gap: float | None = None,
     device: str = "auto",
     solver: str = "native",
+    templates: Sequence[str | Path | Template] = (),
     on_step: Callable[[str, Outcome], None] = lambda what, outcome: None,
 ) -> Report:
     """Certify how much the outputs can change per change of the inputs, in the norms 1, 2 or inf.
@@ -85,7 +98,8 @@ def bound(
     Everywhere, or over a `region`: a ball of radius `eps` around `center` (one number fills it; in the norm `ball`, by
     default norm_in; in the model's input units), or a lipcert.problem Box. `outputs` picks output entries, or a
     Margin(i, j). Stops after `timeout` seconds (default 60), or when upper / lower is at most `gap`; the best verified
-    bound is reported. `solver` finds the multipliers of LipSDP: native, clarabel, scs or mosek.
+    bound is reported. `solver` finds the multipliers of LipSDP: native, clarabel, scs or mosek. With `templates`, which
+    stand for custom ops as in `load`, the status is conditional, never certified.
 
         >>> report = lipcert.bound("models/digits_relu.onnx", norm=2, center=np.zeros(64), eps=0.01)
         >>> report.status, report.lower <= report.upper
@@ -94,7 +108,7 @@ def bound(
     from lipcert.planning import solve
     from lipcert.report.report import build_report
 
-    loaded = load(model, example=example)
+    loaded = load(model, example=example, templates=templates)
     if output in loaded.lost_outputs:
         raise UnsupportedModelError(
             f"{loaded.path}: output {output!r} is not read: {loaded.lost_outputs[output]}",
@@ -159,7 +173,8 @@ def check(
     """
     if not isinstance(report, Report):
         report = read_report(report)
-    return check_report(report, load(model), strict=strict)
+    templates = () if isinstance(model, Model) else stated_templates(report)
+    return check_report(report, load(model, templates=templates), strict=strict)
 
 
 def read_report(path: str | Path) -> Report:

@@ -53,6 +53,34 @@ class SlopeBound(DiagonalBound):
 
 
 @dataclass(frozen=True, eq=False)
+class Forms:
+    """Quadratic forms that increments of a group keep: [dv; dw]' Q [dv; dw] >= 0, Q symmetric, of k + m rows.
+
+    Either every J is a mean of some `extremes`: then Q may be any matrix with a negative definite block of dw and
+    [I; M]' Q [I; M] positive definite for these M, as that form is concave in M. Or Q is in the span of `basis`, which
+    is nobody's proof: what is bounded with it holds if it does.
+    """
+
+    extremes: np.ndarray | None = None
+    """(K, m, k)."""
+
+    possible: np.ndarray | None = None
+    """(G, K): which extremes a group has over the box."""
+
+    basis: np.ndarray | None = None
+    """(G, T, k + m, k + m)."""
+
+    nonnegative: np.ndarray | None = None
+    """(T,): whether a multiplier must not be negative; the others are free."""
+
+    def of_groups(self, kept: np.ndarray) -> Forms:
+        """The forms of some of the groups, given by a mask."""
+        possible = None if self.possible is None else self.possible[kept]
+        basis = None if self.basis is None else self.basis[kept]
+        return Forms(self.extremes, possible, basis, self.nonnegative)
+
+
+@dataclass(frozen=True, eq=False)
 class BlockBound(JacobianBound):
     """J is block diagonal, one block of m rows and k columns for each of G groups."""
 
@@ -68,10 +96,14 @@ class BlockBound(JacobianBound):
     entries: np.ndarray | None = None
     """(G, m, k) bounds on the absolute entries; None where they would be too many."""
 
+    forms: Forms | None = None
+    """Sharper quadratic constraints than the norms, where some are known."""
+
     def of_groups(self, kept: np.ndarray) -> BlockBound:
         """The bound of some of the groups, given by a mask."""
         entries = None if self.entries is None else self.entries[kept]
-        return BlockBound(self.norms[kept], self.rows[kept], self.columns[kept], entries)
+        forms = None if self.forms is None else self.forms.of_groups(kept)
+        return BlockBound(self.norms[kept], self.rows[kept], self.columns[kept], entries, forms)
 
     @property
     def spectral(self) -> np.ndarray:

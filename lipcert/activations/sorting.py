@@ -6,14 +6,19 @@ of norm 1 in l1, l2 and l-infinity), of unit rows for the maximum. See docs/grou
 
 from __future__ import annotations
 
+import itertools
 from abc import abstractmethod
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from lipcert.activations.groupwise import MAX_ENTRIES, GroupFunction, flat
-from lipcert.activations.jacobian import BlockBound
+from lipcert.activations.jacobian import BlockBound, Forms
 from lipcert.arithmetic.enclosure import Enclosure, exact, hull
+
+PERMUTED = (3, 4)
+"""Sizes of sorted groups whose permutations are listed, for LipSDP: of two one multiplier says all, five have 120."""
 
 
 class _Choice(GroupFunction):
@@ -59,6 +64,15 @@ class GroupSort(_Choice):
     @property
     def permutes(self) -> bool:
         return True
+
+    def jacobian(self, lower: np.ndarray, upper: np.ndarray) -> BlockBound:
+        bound = super().jacobian(lower, upper)
+        if self.width not in PERMUTED or bound.entries is None:
+            return bound
+        extremes = np.array([np.eye(self.width)[list(order)] for order in itertools.permutations(range(self.width))])
+        # doubly stochastic matrices without certain entries are means of the permutations without them (Birkhoff)
+        possible = ~np.any((extremes[None] > 0) & (bound.entries[:, None] == 0), axis=(2, 3))
+        return replace(bound, forms=Forms(extremes, possible))
 
     def value(self, x: np.ndarray) -> np.ndarray:
         return flat(np.sort(self.groups(x), axis=-1))

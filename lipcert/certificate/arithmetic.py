@@ -13,7 +13,13 @@ import numpy as np
 from lipcert.arithmetic.enclosure import Enclosure
 from lipcert.arithmetic.rounding import down, inflate, norm_up, up
 from lipcert.arithmetic.threads import over_parts
-from lipcert.certificate.definite import GramForm, SymmetricBlocks, gram_form, hermitian_forms_prove
+from lipcert.certificate.definite import (
+    GramForm,
+    SymmetricBlocks,
+    are_positive_definite,
+    gram_form,
+    hermitian_forms_prove,
+)
 from lipcert.operators import LinearOperator, enclosed
 from lipcert.problem import Norm
 
@@ -74,6 +80,10 @@ class Arithmetic:
     def proves_positive(self, form: SymmetricBlocks) -> bool:
         """Whether every symmetric matrix within the form's error is proven positive definite."""
         return form.is_positive_definite()
+
+    def prove_positive(self, matrices: np.ndarray, errors: np.ndarray) -> bool:
+        """The same of many small matrices (k, n, n), whose errors have these row sums (k, n)."""
+        return bool(np.all(are_positive_definite(matrices, errors)))
 
     def gram(self, matrix: Enclosure) -> GramForm:
         """The Gram form of a finite matrix; the latest one is kept."""

@@ -92,6 +92,14 @@ class BallArithmetic(Arithmetic):
 
         return _is_positive(len(matrix), scaled)
 
+    def prove_positive(self, matrices: np.ndarray, errors: np.ndarray) -> bool:
+        for matrix, error in zip(matrices, errors, strict=True):
+            form = SymmetricBlocks([len(matrix)])
+            form.add(0, 0, matrix, error, error)
+            if not self.proves_positive(form):
+                return False
+        return True
+
     def _write_out(self, op: LinearOperator) -> Enclosure:
         if isinstance(op, Leaf):
             return super()._write_out(op)  # single stored numbers: nothing is rounded

@@ -118,12 +118,27 @@ class SpectralChain:
 
 
 @dataclass(frozen=True, eq=False)
+class FormChoice:
+    """Which quadratic forms the groups of a node get: certificate.forms.
+
+    `values`: (G, s, s) the matrices over (dv, dw) in scales of the group; where forms have a basis, (G, T) multipliers.
+    """
+
+    node: int
+    values: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class Scaling:
-    """Scales of inputs, of all neurons (node after node) and of outputs (0: left out): certificate.inequality."""
+    """Scales of inputs, of all neurons (node after node) and of outputs (0: left out): certificate.inequality.
+
+    `forms`: of nodes of groups that have more than the norms of their Jacobians.
+    """
 
     inputs: np.ndarray
     hidden: np.ndarray
     outputs: np.ndarray
+    forms: tuple[FormChoice, ...] = ()
 
 
 @dataclass(frozen=True)

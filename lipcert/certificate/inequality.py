@@ -5,9 +5,9 @@ neurons, a > 0 of inputs, c >= 0 of outputs, in the coordinates dx / a and dz / 
 
     P = sum over inputs of dx^2 / a^2 + sum over neurons of (dz - l dv) (dz - h dv) / e^2 - |diag(c) dy|^2
 
-Each neuron's term is at most 0 (of a group: (|dz|^2 - |s dv|^2) / e^2), so that P > 0 proves |diag(c) dy|_2 <=
-|diag(1/a) dx|_2: LipSDP of Fazlyab, Robey, Hassani, Morari, Pappas (NeurIPS 2019). P has a block
-for two nodes only where one reads the other, or a third one reads both and its slopes do not begin at zero.
+Each neuron's term is at most 0 (of a group: (|dz|^2 - |s dv|^2) / e^2, or a form of certificate.forms), so that P > 0
+proves |diag(c) dy|_2 <= |diag(1/a) dx|_2: LipSDP of Fazlyab, Robey, Hassani, Morari, Pappas (NeurIPS 2019). P has a
+block for two nodes only where one reads the other, or a third one reads both and its slopes do not begin at zero.
 
 Implicit networks are no special case: a node may read itself, or one behind it. With e > 0, P > 0 on dx = 0 says that
 I - A diag(s) is nonsingular for all slopes s in their ranges, so that there is one fixed point for every input
@@ -18,15 +18,16 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
 from lipcert.activations.jacobian import BlockBound, SlopeBound
-from lipcert.arithmetic.rounding import ETA, U, gamma, inflate, mul_up, norm_up, up
+from lipcert.arithmetic.rounding import ETA, gamma, inflate, mul_up, norm_up, up
 from lipcert.certificate.chains import Setting, step_terms
 from lipcert.certificate.claim import Inequality, Scaling
 from lipcert.certificate.definite import SymmetricBlocks
+from lipcert.certificate.forms import add_form, quadratic_forms
+from lipcert.certificate.terms import Term, place_cross, scaled_terms
 from lipcert.errors import NotProvedError
 
 MAX_ENTRIES = 2**28
@@ -59,7 +60,8 @@ def inequality_bound(setting: Setting, evidence: Inequality) -> float:
 def _check_proven(setting: Setting, scaling: Scaling) -> None:
     _check_scaling(setting, scaling)
     proven: list[tuple[bytes, np.ndarray]] = setting.by.kept(("scalings", setting.increments), list)
-    rest = hashlib.sha256(scaling.hidden.tobytes() + scaling.outputs.tobytes()).digest()
+    parts = [scaling.hidden, scaling.outputs, *(a for f in scaling.forms for a in (np.array(f.node), f.values))]
+    rest = hashlib.sha256(b"".join(part.tobytes() for part in parts)).digest()
     if any(known == rest and np.all(scaling.inputs <= inputs) for known, inputs in proven):
         return  # of inputs with smaller scales P is larger
     form = inequality(setting, scaling)
@@ -79,17 +81,23 @@ def inequality(setting: Setting, scaling: Scaling) -> SymmetricBlocks:
     place = {node: i for i, node in enumerate(column)}
     form = SymmetricBlocks([len(v) for v in column.values()])
     _check_room(setting, form.sizes, place)
-    for i, size in enumerate(form.sizes):
-        form.add(i, i, np.eye(size), np.zeros(size), np.zeros(size))
+    chosen = {choice.node: choice for choice in scaling.forms}
+    for node, i in place.items():
+        if node not in chosen:
+            form.add(i, i, np.eye(form.sizes[i]), np.zeros(form.sizes[i]), np.zeros(form.sizes[i]))
     for node in nodes:
+        if node in chosen:
+            matrices, row = quadratic_forms(setting, chosen[node], hidden[node])
+            add_form(form, place, node, scaled_terms(setting, node, row, column), *matrices)
+            continue
         cross, square, row = _weights(setting, node, hidden[node])
-        terms = _terms(setting, node, row, column)
+        terms = scaled_terms(setting, node, row, column)
         for source, term in terms.items():
             if cross is not None:
                 _add_cross(form, place[node], place[source], term, cross)
         if np.any(square):
             _add_squares(form, place, terms, square)
-    _add_squares(form, place, _terms(setting, setting.y, scaling.outputs, column), -np.ones(len(scaling.outputs)))
+    _add_squares(form, place, scaled_terms(setting, setting.y, scaling.outputs, column), -np.ones(len(scaling.outputs)))
     return form
 
 
@@ -104,6 +112,8 @@ def _weights(setting: Setting, node: int, scale: np.ndarray) -> tuple[np.ndarray
         by_group = scale.reshape(groups, -1) if groups else np.ones((0, 1))
         if np.any(by_group != by_group[:, :1]):
             raise NotProvedError(f"the scales of a group of node {node} differ")
+        if not np.all(np.isfinite(bound.spectral)):
+            raise NotProvedError(f"no norm of the Jacobian of node {node} is known, and no form is chosen for it")
         # only squared and subtracted: what is larger is sound, and nothing may underflow
         row = np.maximum(bound.spectral / np.repeat(by_group[:, 0], width), ETA)
         return None, -np.ones(groups * width), row
@@ -135,57 +145,17 @@ def _check_room(setting: Setting, sizes: list[int], place: dict[int, int]) -> No
         raise NotProvedError(f"{reason} for one matrix inequality")
 
 
-@dataclass(frozen=True, eq=False)
-class _Term:
-    """diag(row) T diag(column) in float64: the error is at most gamma(6) |value| + spread + 1 floor', entrywise."""
-
-    value: np.ndarray
-    spread: np.ndarray | None
-    floor: np.ndarray
-
-    def error(self, v: np.ndarray) -> np.ndarray:
-        """Upper bound on |error| v, v >= 0."""
-        found = gamma(6) * (np.abs(self.value) @ v) + self.floor @ v
-        if self.spread is not None:
-            found = found + self.spread @ v
-        return np.asarray(inflate(found, 2 * len(v) + 8))
-
-    def error_across(self, v: np.ndarray) -> np.ndarray:
-        """Upper bound on |error|' v."""
-        found = gamma(6) * (v @ np.abs(self.value)) + self.floor * v.sum()
-        if self.spread is not None:
-            found = found + v @ self.spread
-        return np.asarray(inflate(found, 2 * len(v) + 8))
-
-
-def _terms(setting: Setting, node: int, row: np.ndarray, column: dict[int, np.ndarray]) -> dict[int, _Term]:
-    """What a node reads, scaled."""
-    terms = {}
-    for source, op in step_terms(setting, node, ()).items():
-        known, scale = setting.by.dense(op), column[source]
-        value = known.value * row[:, None] * scale
-        spread = None if known.is_exact else inflate(known.full_radius() * row[:, None] * scale, 8)
-        terms[source] = _Term(value, spread, inflate(2 * ETA * (scale + 1), 4))
-    return terms
-
-
-def _add_cross(form: SymmetricBlocks, node: int, source: int, term: _Term, cross: np.ndarray) -> None:
+def _add_cross(form: SymmetricBlocks, node: int, source: int, term: Term, cross: np.ndarray) -> None:
     """Add -2 z' diag(cross) v, the weights rounded once, for what a node reads of one source."""
     value = -cross[:, None] * term.value
     rounding = gamma(3) * np.abs(value)
     rows = np.abs(cross) * term.error(np.ones(value.shape[1])) + rounding.sum(axis=1)
     columns = term.error_across(np.abs(cross)) + rounding.sum(axis=0)
     rows, columns = inflate(rows, value.shape[1] + 8), inflate(columns, len(value) + 8)
-    if node > source:
-        form.add(node, source, value, rows, columns)
-    elif node < source:  # in a loop
-        form.add(source, node, value.T, columns, rows)
-    else:
-        both = value + value.T
-        form.add(node, node, both, inflate(rows + columns + U * np.abs(both).sum(axis=1), len(both) + 8), columns)
+    place_cross(form, node, source, value, rows, columns)
 
 
-def _add_squares(form: SymmetricBlocks, place: dict[int, int], terms: dict[int, _Term], weight: np.ndarray) -> None:
+def _add_squares(form: SymmetricBlocks, place: dict[int, int], terms: dict[int, Term], weight: np.ndarray) -> None:
     """Add v' diag(weight) v, v the sum of the terms, its weights rounded once."""
     size = np.abs(weight)
     for left, a in terms.items():
@@ -196,7 +166,7 @@ def _add_squares(form: SymmetricBlocks, place: dict[int, int], terms: dict[int, 
                 form.add(place[left], place[right], value, rows, columns)
 
 
-def _square_error(a: _Term, b: _Term, weight: np.ndarray) -> np.ndarray:
+def _square_error(a: Term, b: Term, weight: np.ndarray) -> np.ndarray:
     """Row sums of the error of a' diag(weight) b."""
     ones = np.ones(b.value.shape[1])
     there, missing = np.abs(b.value) @ ones, b.error(ones)
@@ -213,6 +183,9 @@ def _check_scaling(setting: Setting, scaling: Scaling) -> None:
         raise NotProvedError(f"the scales do not fit {expected[0]} inputs, {neurons} neurons and {expected[2]} outputs")
     if any(v.dtype != np.float64 for v in (scaling.inputs, scaling.hidden, scaling.outputs)):
         raise NotProvedError("the scales are not float64")
+    nodes = [choice.node for choice in scaling.forms]
+    if len(set(nodes)) < len(nodes) or not set(nodes) <= set(setting.increments.nonlinear):
+        raise NotProvedError("the forms are not those of nonlinear nodes, each once")
     positive = [scaling.inputs, scaling.hidden]
     if not all(np.all(np.isfinite(v)) and np.all(v > 0) for v in positive):
         raise NotProvedError("a scale is not a finite number above zero")

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 @click.option("--gap", type=click.FloatRange(min=1), metavar="G", help="Stop once upper / lower is at most G.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda: where to search.")
 @click.option("--solver", default="native", show_default=True, help="Of LipSDP: native, clarabel, scs or mosek.")
+@click.option("--template", "templates", multiple=True, metavar="FILE", help="A quadratic constraint for a custom op.")
 @click.option("--max", "limit", type=float, metavar="L", help="Exit with status 1 if the bound is above L.")
 @click.option("--json", "json_path", metavar="FILE", help="Write the report with its certificate (- for stdout).")
 @click.option("--certificate", metavar="FILE", help="The same, written only where something is certified.")
@@ -69,7 +70,7 @@ def bound(
             raise UsageError(f"--json and --certificate both write {json_path}", hint="use one of them")
     to_stdout = "-" in (json_path, certificate)
     with progress("import", enabled=not quiet) as say:
-        loaded = api.load(model)
+        loaded = api.load(model, templates=options["templates"])
         report = api.bound(
             loaded,
             norm_in=norm_in,

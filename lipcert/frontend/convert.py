@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from lipcert.errors import ModelError, UnsupportedModelError
@@ -12,8 +14,9 @@ from lipcert.frontend.integers import evaluate_integers
 from lipcert.frontend.model import TensorInfo
 from lipcert.frontend.opnode import OpNode
 from lipcert.frontend.precise import PreciseConstants
-from lipcert.frontend.read_node import advice, read_node, refuse_unread
-from lipcert.frontend.registry import find_converter
+from lipcert.frontend.read_node import advice, read_custom_node, read_node, refuse_unread
+from lipcert.frontend.registry import find_converter, is_known
+from lipcert.frontend.templated import convert_templated, template_of
 from lipcert.frontend.tensors import (
     MAX_LIVE,
     check_size,
@@ -26,6 +29,7 @@ from lipcert.frontend.values import Condition, Integers, Known, Live, Refused, V
 from lipcert.graph import Affine, Graph, Node, Output
 from lipcert.graph.nodes import renumbered
 from lipcert.operators import Selection, Shape, size_of
+from lipcert.templates import Template
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -58,15 +62,15 @@ class Converted:
     lost_outputs: dict[str, str] = field(default_factory=dict)
 
 
-def convert(module: ir.Model) -> Converted:
-    """Build the Graph of an inlined model.
+def convert(module: ir.Model, templates: Mapping[str, Template] = MappingProxyType({})) -> Converted:
+    """Build the Graph of an inlined model; `templates` stand for ops that are not known otherwise, by op.
 
     A node that is not understood spoils the outputs that depend on it. If some are left, the model is those, and a note
     names the others; if none is, the error has all such nodes.
     """
     graph = module.graph
     opset = _check_opset(module)
-    walk = _Walk(module)
+    walk = _Walk(module, templates)
     parameters = read_initializers(graph, walk.values)
     walk.constants = MAX_CONSTANTS + 16 * parameters
     inputs = read_inputs(graph, walk.build, walk.values)
@@ -110,8 +114,8 @@ def _first(refusals: list[ModelError], lost: list[ModelError]) -> ModelError:
 class _Walk:
     """The conversion under way: node after node, going on behind the ones that are refused."""
 
-    def __init__(self, module: ir.Model) -> None:
-        self.module = module
+    def __init__(self, module: ir.Model, templates: Mapping[str, Template]) -> None:
+        self.module, self.templates = module, templates
         self.build = GraphBuilder()
         self.values: dict[str, Value | Refused] = {}
         self.folded: list[str] = []
@@ -132,6 +136,11 @@ class _Walk:
                 self._mark(output.name or "", spoilt)
             return
         try:
+            template = self._template(node)
+            if template is not None:
+                custom = read_custom_node(node, self.values)
+                self._store(custom, (convert_templated(self.build, custom, template),))
+                return
             op = self._node(node)
             if any(isinstance(value, Live) for value in op.inputs):
                 op = self._refined(op)
@@ -140,6 +149,11 @@ class _Walk:
             self.refusals.append(error)
             for output in node.outputs:
                 self._stand_in(output.name or "", error)
+
+    def _template(self, node: ir.Node) -> Template | None:
+        """The user's template of an op that lipcert does not know."""
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        return None if is_known(domain, node.op_type) else template_of(self.templates, domain, node.op_type)
 
     def _node(self, node: ir.Node) -> OpNode:
         op = read_node(node, self.module.opset_imports, self.values)

@@ -7,13 +7,17 @@ import logging
 import math
 import stat
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lipcert.errors import ModelError, UnsupportedModelError
+from lipcert.errors import ModelError, UnsupportedModelError, UsageError
 from lipcert.frontend.convert import convert
 from lipcert.frontend.model import Model
 from lipcert.frontend.selfcheck import check_import
+from lipcert.frontend.templated import by_op, template_of, templated
+from lipcert.graph import Graph
+from lipcert.templates import Template
 
 if TYPE_CHECKING:
     import onnx
@@ -36,8 +40,8 @@ MAX_NAME = 255
 """Bytes of one part of a path that every file system takes."""
 
 
-def load_file(path: str | Path, *, check: bool = True) -> Model:
-    """Import the ONNX model at `path`.
+def load_file(path: str | Path, *, check: bool = True, templates: Sequence[Template] = ()) -> Model:
+    """Import the ONNX model at `path`; `templates` stand for custom ops.
 
     Raises ModelError when the file cannot be read, is malformed, or evaluates differently from onnxruntime, and
     UnsupportedModelError when it holds something that lipcert does not understand.
@@ -57,26 +61,34 @@ def load_file(path: str | Path, *, check: bool = True) -> Model:
         raise ModelError(f"{path}: the string {undecodable!r} is not UTF-8", hint="the file is malformed")
     external = _external_files(proto, path)
     digests = {location: _sha256_file(file) for location, file in external.items()}
-    return _import(proto, str(path), hashlib.sha256(data).hexdigest(), digests, path.parent, check)
+    return _import(proto, str(path), hashlib.sha256(data).hexdigest(), digests, path.parent, check, templates)
 
 
-def load_proto(proto: onnx.ModelProto, *, check: bool = True) -> Model:
+def load_proto(proto: onnx.ModelProto, *, check: bool = True, templates: Sequence[Template] = ()) -> Model:
     """Import a model held in memory; its digest is that of its serialised form."""
     if any(_is_external(t) for t in _tensors(proto)):
         raise ModelError("the model keeps weights in external data", hint="load it from its file")
     digest = hashlib.sha256(proto.SerializeToString(deterministic=True)).hexdigest()
-    return _import(proto, "<memory>", digest, {}, None, check)
+    return _import(proto, "<memory>", digest, {}, None, check, templates)
 
 
 def _import(
-    proto: onnx.ModelProto, path: str, sha256: str, external: dict[str, str], folder: Path | None, check: bool
+    proto: onnx.ModelProto,
+    path: str,
+    sha256: str,
+    external: dict[str, str],
+    folder: Path | None,
+    check: bool,
+    templates: Sequence[Template],
 ) -> Model:
+    named = by_op(templates)
     try:
         _refuse_ambiguous(proto)
-        module = _as_module(proto, folder)
-        converted = convert(module)
+        module = _as_module(proto, folder, named)
+        converted = convert(module, named)
     except ModelError as error:
         raise _located(error, path) from error.__cause__
+    used = _used(converted.graph, templates, path)
     model = Model(
         path=path,
         sha256=sha256,
@@ -93,8 +105,22 @@ def _import(
         notes=converted.notes,
         unrecognised=converted.unrecognised,
         lost_outputs=converted.lost_outputs,
+        templates=used,
     )
     return model
+
+
+def _used(graph: Graph, templates: Sequence[Template], path: str) -> tuple[Template, ...]:
+    """The templates that stand for a node; UsageError where one stands for none."""
+    found = templated(graph)
+    for template in templates:
+        if template not in found:
+            ops = ", ".join(template.activations)
+            raise UsageError(
+                f"{template.origin}: no node of {path} is a {ops}, or lipcert knows that op by itself",
+                hint="its activations name ops, such as com.example.SoftSort",
+            )
+    return tuple(found)
 
 
 def _located(error: ModelError, path: str) -> ModelError:
@@ -106,8 +132,8 @@ def _located(error: ModelError, path: str) -> ModelError:
     return located
 
 
-def _as_module(proto: onnx.ModelProto, folder: Path | None) -> ir.Model:
-    """onnx-ir's view of the model, with functions inlined."""
+def _as_module(proto: onnx.ModelProto, folder: Path | None, templates: Mapping[str, Template]) -> ir.Model:
+    """onnx-ir's view of the model, with functions inlined, but for those that a template stands for."""
     import onnx_ir as ir
     from onnx_ir.passes.common import InlinePass
 
@@ -117,7 +143,7 @@ def _as_module(proto: onnx.ModelProto, folder: Path | None) -> ir.Model:
         if folder is not None:
             ir.external_data.set_base_dir(module.graph, folder)
         if module.functions:
-            InlinePass()(module)
+            InlinePass(lambda f: template_of(templates, f.domain, f.name) is None)(module)
     except Exception as error:  # onnx-ir raises many kinds, each wrapping the one that says what is wrong
         cause: BaseException = error
         while cause.__cause__ is not None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from lipcert.graph import Graph
 from lipcert.operators import Shape
+from lipcert.templates import Template
 
 
 @dataclass(frozen=True)
@@ -49,5 +50,7 @@ class Model:
     """What a user should know: a pinned batch axis, a spelling read as the function meant, an output left out."""
     lost_outputs: dict[str, str] = field(default_factory=dict)
     """Why each output that is not read is not."""
+    templates: tuple[Template, ...] = ()
+    """Of the user's, that stand for ops: what is proven of the model holds if they are true."""
     unrecognised: tuple[str, ...] = ()
     """Products, quotients and logarithms that no recogniser knows, and why: they are bounded as they stand."""

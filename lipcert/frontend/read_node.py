@@ -45,8 +45,35 @@ def read_node(node: ir.Node, opsets: dict[str, int], values: Mapping[str, Value 
         place = f"domain {domain!r}" if domain else f"ONNX opset {opset}"
         raise UnsupportedModelError(
             f"{label}: {place} has no op {node.op_type} that this program knows",
-            hint="replace the custom op by standard ones, or update the onnx package",
+            hint="replace the custom op by standard ones, state what it obeys (--template), or update the onnx package",
         ) from None
+    inputs = _inputs(node, values, label)
+    if len(inputs) > schema.max_input:
+        raise ModelError(f"{label}: {len(inputs)} inputs, at most {schema.max_input} are defined", hint=MALFORMED)
+    if not inputs and schema.min_input:
+        raise ModelError(f"{label}: input 0 is missing", hint=MALFORMED)
+    attributes = {name: _attribute(label, a, schema) for name, a in node.attributes.items()}
+    since = schema.since_version
+    return OpNode(node.op_type, domain, node.name or "", opset, since, tuple(inputs), outputs, attributes)
+
+
+def read_custom_node(node: ir.Node, values: Mapping[str, Value | Refused]) -> OpNode:
+    """A node of an op that nothing defines, with the attributes that it has."""
+    outputs = tuple(v.name or "" for v in node.outputs)
+    label = f"{node.domain}.{node.op_type} node {node.name or (outputs[0] if outputs else '')!r}".lstrip(".")
+    if not outputs or not outputs[0]:
+        raise ModelError(f"{label}: its result has no name", hint=MALFORMED)
+    attributes = {name: a.value for name, a in node.attributes.items() if a.type.name in ("INT", "FLOAT", "FLOATS")}
+    if odd := sorted(set(node.attributes) - set(attributes)):
+        raise UnsupportedModelError(f"{label}: attribute {odd[0]} is no number, nor a list of them")
+    for name, given in attributes.items():
+        if not np.all(np.isfinite(np.asarray(given, dtype=float))):
+            raise ModelError(f"{label}: attribute {name} holds NaN or Inf", hint=MALFORMED)
+    inputs = _inputs(node, values, label)
+    return OpNode(node.op_type, node.domain, node.name or "", 0, 0, tuple(inputs), outputs, attributes)
+
+
+def _inputs(node: ir.Node, values: Mapping[str, Value | Refused], label: str) -> list[Value | None]:
     inputs: list[Value | None] = []
     for value in node.inputs:
         if value is None or not value.name:
@@ -59,13 +86,7 @@ def read_node(node: ir.Node, opsets: dict[str, int], values: Mapping[str, Value 
             given = values[value.name]
             assert not isinstance(given, Refused)
             inputs.append(given)
-    if len(inputs) > schema.max_input:
-        raise ModelError(f"{label}: {len(inputs)} inputs, at most {schema.max_input} are defined", hint=MALFORMED)
-    if not inputs and schema.min_input:
-        raise ModelError(f"{label}: input 0 is missing", hint=MALFORMED)
-    attributes = {name: _attribute(label, a, schema) for name, a in node.attributes.items()}
-    since = schema.since_version
-    return OpNode(node.op_type, domain, node.name or "", opset, since, tuple(inputs), outputs, attributes)
+    return inputs
 
 
 def _attribute(label: str, attribute: Any, schema: Any) -> Any:

@@ -40,6 +40,12 @@ def find_converter(domain: str, op_type: str, since: int) -> Converter | None:
     return _CONVERTERS.get((domain, op_type, since))
 
 
+def is_known(domain: str, op_type: str) -> bool:
+    """Whether some definition of the op is understood."""
+    _load_converters()
+    return any((domain, op_type) == (d, op) for d, op, _ in _CONVERTERS)
+
+
 def supported_ops() -> dict[str, tuple[int, ...]]:
     """Each supported op with the since-versions that are understood."""
     _load_converters()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from lipcert.activations.templated import TemplatedGroups
 from lipcert.errors import ModelError, UnsupportedModelError
 from lipcert.frontend.convert import Converted
 from lipcert.frontend.model import SelfCheck
@@ -47,6 +48,7 @@ def check_import(converted: Converted, module: ir.Model, path: str) -> SelfCheck
     import onnx_ir as ir
 
     proto = ir.to_proto(ir.external_data.load_to_model(module))
+    foreign = _without_templated(converted, proto)
     formats = {v.dtype.name for v in module.graph.inputs if v.dtype is not None and v.name in converted.graph.inputs}
     formats |= _inner_formats(proto)
     tolerance = max(_TOLERANCE[f] for f in formats)
@@ -54,7 +56,31 @@ def check_import(converted: Converted, module: ir.Model, path: str) -> SelfCheck
     # NumPy multiplies many small matrices here: more threads only wait for each other, for long on a busy machine
     with threadpool_limits(limits=1, user_api="blas"):
         _check_activations(converted, proto, tolerance, path)
-        return _check_tensors(converted, proto, tolerance, unit, path)
+        return _check_tensors(converted, proto, foreign, tolerance, unit, path)
+
+
+def _without_templated(converted: Converted, proto: onnx.ModelProto) -> dict[str, int]:
+    """Make inputs of what nodes return that a template stands for: nothing runs them. Our nodes, by their names."""
+    import onnx
+
+    graph = converted.graph
+    foreign = {
+        name: value.node
+        for name, value in converted.values.items()
+        if isinstance(value, Live)
+        and isinstance(node := graph.nodes[value.node], Groupwise)
+        and isinstance(node.function, TemplatedGroups)
+    }
+    if foreign:
+        kind = proto.graph.input[0].type.tensor_type.elem_type
+        kept = [node for node in proto.graph.node if node.output[0] not in foreign]
+        own = {name for name in foreign if not any(name in node.output for node in kept)}
+        foreign = {name: place for name, place in foreign.items() if name in own}
+        del proto.graph.node[:], proto.functions[:]
+        proto.graph.node.extend(kept)
+        shapes = {name: graph.nodes[place].shape for name, place in foreign.items()}
+        proto.graph.input.extend(onnx.helper.make_tensor_value_info(n, kind, s) for n, s in shapes.items())
+    return foreign
 
 
 def _inner_formats(proto: onnx.ModelProto) -> set[str]:
@@ -67,7 +93,9 @@ def _inner_formats(proto: onnx.ModelProto) -> set[str]:
     return {name for kind, name in coarse.items() if kind in kinds}
 
 
-def _check_tensors(converted: Converted, proto: onnx.ModelProto, tolerance: float, unit: float, path: str) -> SelfCheck:
+def _check_tensors(
+    converted: Converted, proto: onnx.ModelProto, foreign: dict[str, int], tolerance: float, unit: float, path: str
+) -> SelfCheck:
     import onnx
 
     names = [n for node in proto.graph.node for n in node.output if isinstance(converted.values.get(n), Live | Known)]
@@ -75,7 +103,7 @@ def _check_tensors(converted: Converted, proto: onnx.ModelProto, tolerance: floa
     proto.graph.output.extend(onnx.helper.make_empty_tensor_value_info(n) for n in names if n not in declared)
     session = _session(proto, path)
     types = {i.name: i.type for i in session.get_inputs()}
-    points = _points(converted)
+    points = _points(converted, foreign)
     worst, worst_name = 0.0, names[0]
     unseen = set(names)
     constants = [n for n in names if isinstance(converted.values[n], Known)]
@@ -91,7 +119,8 @@ def _check_tensors(converted: Converted, proto: onnx.ModelProto, tolerance: floa
         except Exception as error:  # as in _session
             raise _cannot_run(error, path) from error
         references = {n: np.asarray(r) for n, r in zip(names, theirs, strict=True)}
-        comparison = _Comparison(converted, {n: x.astype(np.float64) for n, x in feed.items()}, references, unit)
+        given = {n: x.astype(np.float64) for n, x in feed.items()}
+        comparison = _Comparison(converted, given, {place: n for n, place in foreign.items()}, references, unit)
         for name in constants:
             value = converted.values[name]
             assert isinstance(value, Known)
@@ -198,8 +227,15 @@ class _Comparison:
     Each node is so judged by itself: an error, or a cancellation, does not reach the nodes behind it.
     """
 
-    def __init__(self, converted: Converted, inputs: dict[str, np.ndarray], theirs: dict[str, np.ndarray], unit: float):
-        self.converted, self.inputs, self.unit = converted, inputs, unit
+    def __init__(
+        self,
+        converted: Converted,
+        inputs: dict[str, np.ndarray],
+        foreign: dict[int, str],
+        theirs: dict[str, np.ndarray],
+        unit: float,
+    ) -> None:
+        self.converted, self.inputs, self.foreign, self.unit = converted, inputs, foreign, unit
         self.known = {
             v.node: theirs[n] for n in theirs if isinstance(v := converted.values[n], Live) and theirs[n].size == v.size
         }
@@ -211,10 +247,14 @@ class _Comparison:
     def values(self) -> Iterator[tuple[int, np.ndarray]]:
         """Position and our value of one node after another; only what later nodes need is kept."""
         for position, node in enumerate(self.converted.graph.nodes):
-            value = self._value(node, self.inputs)
+            free = isinstance(node, Input) or position in self.foreign
+            if position in self.foreign:
+                value = self.inputs[self.foreign[position]].reshape(-1)
+            else:
+                value = self._value(node, self.inputs)
             if position not in self.known:
                 self.unknown[position] = value
-                if not isinstance(node, Input):
+                if not free:
                     self.spread[position] = self.margin(position, value)
             yield position, value
 
@@ -279,13 +319,15 @@ class _Comparison:
         return np.where(np.isnan(given), -np.inf, given - reach), np.where(np.isnan(given), np.inf, given + reach)
 
 
-def _points(converted: Converted) -> list[dict[str, np.ndarray]]:
+def _points(converted: Converted, foreign: dict[str, int]) -> list[dict[str, np.ndarray]]:
     random = np.random.default_rng(0)
+    shapes = {info.name: info.shape for info in converted.inputs}
+    shapes |= {name: converted.graph.nodes[place].shape for name, place in foreign.items()}
 
     def draw(scale: float, shift: float) -> dict[str, np.ndarray]:
         return {
-            info.name: np.asarray(shift + scale * random.standard_normal(info.shape), dtype=np.float32)
-            for info in converted.inputs
+            name: np.asarray(shift + scale * random.standard_normal(shape), dtype=np.float32)
+            for name, shape in shapes.items()
         }
 
     points = [draw(1.0, 0.0), draw(0.3, 0.5), draw(10.0, 0.0), draw(0.0, 0.0), draw(0.0, 1.0), draw(100.0, 0.0)]

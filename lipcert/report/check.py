@@ -14,6 +14,7 @@ from lipcert.errors import CertificateError, NotProvedError, UsageError
 from lipcert.frontend import Model
 from lipcert.problem import Problem, Query, pose
 from lipcert.report.report import Report
+from lipcert.templates import Template, parse_template
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class CheckResult:
     lower: float
     query: Query
     arithmetic: str
+    templates: tuple[Template, ...] = ()
+    """Of the user's: what was proven holds if they are true."""
 
 
 def check_report(report: Report, model: Model, *, strict: bool = False) -> CheckResult:
@@ -33,10 +36,14 @@ def check_report(report: Report, model: Model, *, strict: bool = False) -> Check
     """
     _check_identity(report, model)
     status = report.data["result"].get("status")
-    if status != "certified" or report.upper is None:
+    if status not in ("certified", "conditional") or report.upper is None:
         raise CertificateError(
             f"the report is {status}: it claims no certified bound", hint="run `lipcert bound` again"
         )
+    if [t.text for t in stated_templates(report)] != [t.text for t in model.templates]:
+        raise CertificateError("the report is conditional on other templates than the model is loaded with")
+    if (status == "conditional") != bool(model.templates):
+        raise CertificateError(f"the report is {status}, and the model has {len(model.templates)} templates")
     try:
         query = decode_query(report.data["query"])
         problem = pose(model.graph, query)
@@ -46,7 +53,18 @@ def check_report(report: Report, model: Model, *, strict: bool = False) -> Check
     upper = _check_upper(report, problem, by)
     lower = _check_lower(report, problem, by)
     _check_gap(report)
-    return CheckResult(upper, lower, query, by.name)
+    return CheckResult(upper, lower, query, by.name, model.templates)
+
+
+def stated_templates(report: Report) -> list[Template]:
+    """The templates that the report's bound is conditional on, as it quotes them."""
+    stated = report.data["model"].get("templates", [])
+    if not isinstance(stated, list) or not all(isinstance(e, dict) and isinstance(e.get("text"), str) for e in stated):
+        raise CertificateError("model.templates: not a list of templates with their texts")
+    try:
+        return [parse_template(entry["text"], f"model.templates[{i}]") for i, entry in enumerate(stated)]
+    except UsageError as error:
+        raise CertificateError(f"the report's template is malformed: {error.message}") from None
 
 
 def _arithmetic(strict: bool) -> Arithmetic:

@@ -33,7 +33,7 @@ class Report:
 
     @property
     def upper(self) -> float | None:
-        """The certified Lipschitz constant, rounded up; None where there is none."""
+        """The certified (or conditional) Lipschitz constant, rounded up; None where there is none."""
         return self.data["result"].get("upper")
 
     @property
@@ -65,11 +65,11 @@ def build_report(model: Model, query: Query, outcome: Outcome) -> Report:
             "tool": {"name": "lipcert", "version": version("lipcert")},
             "model": describe_model(model),
             "query": encode_query(query),
-            "result": _result(outcome),
+            "result": _result(outcome, model),
             "attempts": [
                 {
                     "method": a.method,
-                    "status": a.status,
+                    "status": "conditional" if a.status == "certified" and model.templates else a.status,
                     "upper": a.upper,
                     "seconds": round(a.seconds, 6),
                     "reason": a.reason or None,
@@ -94,6 +94,10 @@ def describe_model(model: Model) -> dict[str, Any]:
         "opset": model.opset,
         "notes": list(model.notes),
     }
+    if model.templates:
+        described["templates"] = [
+            {"name": t.name, "title": t.title, "ops": list(t.activations), "text": t.text} for t in model.templates
+        ]
     if model.check is not None:
         described["import_check"] = {
             "worst": model.check.worst,
@@ -104,9 +108,10 @@ def describe_model(model: Model) -> dict[str, Any]:
     return described
 
 
-def _result(outcome: Outcome) -> dict[str, Any]:
+def _result(outcome: Outcome, model: Model) -> dict[str, Any]:
+    proven = "conditional" if model.templates else "certified"
     return {
-        "status": "inconclusive" if outcome.claim is None else "certified",
+        "status": "inconclusive" if outcome.claim is None else proven,
         "upper": outcome.upper,
         "lower": outcome.lower,
         "gap": outcome.gap,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from typing import Any
 
@@ -26,13 +27,15 @@ def print_bound(report: Report, limit: float | None, json_path: str | None, quie
     table.add_row("model", _model_line(report.data["model"]))
     table.add_row("query", _query_line(query))
     table.add_row(*_verdict(report))
+    for template in report.data["model"].get("templates", []):
+        table.add_row("assumes", plain(_assumption(template["name"], template["ops"])))
     if report.lower > 0:
         gap = f"   gap {report.gap:.5g}x" if report.gap is not None else ""
         table.add_row("attained", f"{shown(report.lower, 8, up=False)} at a witness, proven{gap}")
     else:
         table.add_row("attained", "no witness with a positive slope was found")
     table.add_row("method", _method_line(result))
-    best = [a for a in report.data["attempts"] if a["status"] == "certified"]
+    best = [a for a in report.data["attempts"] if a["status"] in ("certified", "conditional")]
     if best and best[-1]["reason"]:
         table.add_row("note", plain(best[-1]["reason"]))
     if limit is not None and report.upper is not None:
@@ -50,7 +53,10 @@ def print_check(report: Report, result: CheckResult, report_path: str, model_pat
     table.add_row("report", plain(f"{report_path}, about {model_path}"))
     table.add_row("query", _query_line(result.query))
     upper, proven = shown(report.upper, 10, up=True), shown(result.upper, 10, up=True)
-    table.add_row(Text("verified", style="bold green"), f"upper {upper}   the evidence proves {proven}")
+    verdict = Text("verified if", style="bold yellow") if result.templates else Text("verified", style="bold green")
+    for template in result.templates:
+        table.add_row("assumes", plain(_assumption(template.name, template.activations)))
+    table.add_row(verdict, f"upper {upper}   the evidence proves {proven}")
     if report.lower > 0:
         lower, attained = shown(report.lower, 10, up=False), shown(result.lower, 10, up=False)
         table.add_row("attained", f"lower {lower}   the witness proves {attained}")
@@ -63,9 +69,14 @@ def _verdict(report: Report) -> tuple[Text, Text]:
     if report.upper is None:
         reasons = dict.fromkeys(f"{a['method']}: {a['reason']}" for a in report.data["attempts"] if a["reason"])
         return Text("inconclusive", style="bold yellow"), plain("; ".join(reasons) or "no bound was verified")
-    return Text(report.status, style="bold green"), Text(
+    style = "bold green" if report.status == "certified" else "bold yellow"
+    return Text(report.status, style=style), Text(
         f"Lipschitz constant at most {shown(report.upper, 8, up=True)}", style="bold"
     )
+
+
+def _assumption(name: str, ops: Sequence[str]) -> str:
+    return f"that the template {name} is true of {', '.join(ops)}: nothing here proves that"
 
 
 def _limit_line(report: Report, limit: float) -> Text:

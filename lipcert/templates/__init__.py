@@ -4,7 +4,7 @@ Numpy only; nothing here is trusted by the verifier.
 """
 
 from lipcert.templates.library import shipped
-from lipcert.templates.reading import read_template
+from lipcert.templates.reading import parse_template, read_template
 from lipcert.templates.sampling import sampled_violation
 from lipcert.templates.template import Condition, Elimination, Linear, Parameter, Sign, Source, Template
 
@@ -16,6 +16,7 @@ __all__ = [
     "Sign",
     "Source",
     "Template",
+    "parse_template",
     "read_template",
     "sampled_violation",
     "shipped",

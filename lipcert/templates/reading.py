@@ -5,8 +5,10 @@ The format is described in sdp_templates/README.md.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -48,6 +50,11 @@ MAX_ENTRIES = 16
 MAX_TEXT = 2000
 """Characters of a title or note."""
 
+MAX_OP = 200
+
+OP = re.compile(r"[A-Za-z][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
+"""An activation: an op with its domain before it, or without."""
+
 TRIED = (1, 2, 3)
 """Sizes of group with which a template for any is tried on reading."""
 
@@ -60,15 +67,22 @@ def read_template(path: str | Path) -> Template:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise UsageError(f"{origin}: {error.strerror or 'it cannot be read'}") from None
-    if len(data) > MAX_BYTES:
-        raise UsageError(f"{origin}: a template has at most {MAX_BYTES:,} bytes")
     try:
-        content = tomllib.loads(data.decode())
+        text = data.decode()
     except UnicodeDecodeError:
         raise UsageError(f"{origin}: it is not UTF-8") from None
+    return parse_template(text, origin)
+
+
+def parse_template(text: str, origin: str) -> Template:
+    """The template that a text is; `origin` names it in errors."""
+    if len(text.encode()) > MAX_BYTES:
+        raise UsageError(f"{origin}: a template has at most {MAX_BYTES:,} bytes")
+    try:
+        content = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # ValueError: also of integers with thousands of digits
         raise UsageError(f"{origin}: it is no TOML: {error}") from None
-    template = _template(_Table(origin, (), content))
+    template = replace(_template(_Table(origin, (), content)), text=text)
     _check_used(template)
     _check_tried(template)
     return template
@@ -188,7 +202,10 @@ def _activations(top: _Table) -> tuple[str, ...]:
     found = top.get("activations", list, "a list of names")
     if not 1 <= len(found) <= MAX_ENTRIES or not all(isinstance(each, str) for each in found):
         raise top.error("activations", f"1 to {MAX_ENTRIES} names are expected")
-    return tuple(_name(top, "activations", each) for each in found)
+    for each in found:
+        if OP.fullmatch(each) is None or len(each) > MAX_OP:
+            raise top.error("activations", f"{each!r} is no op: a name such as SoftSort or com.example.SoftSort")
+    return tuple(found)
 
 
 def _groups(top: _Table) -> tuple[int, ...] | None:

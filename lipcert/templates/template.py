@@ -106,6 +106,8 @@ class Template:
     source: Source
     note: str
     origin: str
+    text: str = ""
+    """Of the file."""
 
     @property
     def is_complete(self) -> bool:
@@ -162,7 +164,7 @@ class Template:
         if not self.is_complete:
             return []
         n, m = group_size, self.returned(group_size)
-        ends = [np.vstack([np.eye(n), each]) for each in self._extremes(group_size, parameters)]
+        ends = [np.vstack([np.eye(n), each]) for each in self.extremes(group_size, **parameters)]
         return [Condition(np.vstack([np.zeros((n, m)), np.eye(m)]), -1), *(Condition(end, 1) for end in ends)]
 
     def equalities(self, group_size: int, /, **parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -198,7 +200,8 @@ class Template:
         both = itertools.combinations_with_replacement(range(total), 2)
         return {f"Q[{i},{j}]": (i, j, total) for i, j in both}
 
-    def _extremes(self, group_size: int, parameters: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    def extremes(self, group_size: int, /, **parameters: np.ndarray) -> list[np.ndarray]:
+        """The extreme Jacobians (out, group_size) of a complete template."""
         n, m = group_size, self.returned(group_size)
         if isinstance(self.jacobians, str):
             return self._family(self.jacobians, n, m)

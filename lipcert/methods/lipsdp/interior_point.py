@@ -50,6 +50,9 @@ class Iterate:
     gap: float = np.inf
     """Relative distance to the dual objective, its infeasibility added."""
 
+    forms: tuple[tuple[int, np.ndarray], ...] = ()
+    """Of nodes, the values of their certificate.claim.FormChoice, relative to the multipliers of their groups."""
+
     @property
     def dual(self) -> float:
         """What no multipliers get below, as far as floating point tells; 0 where nothing is known."""

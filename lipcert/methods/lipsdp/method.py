@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 
+from lipcert.activations.jacobian import BlockBound
 from lipcert.arithmetic.threads import one_thread
 from lipcert.certificate.boxes import propagate
 from lipcert.certificate.chains import Setting, prepare_split
-from lipcert.certificate.claim import Claim, Composed, Inequality, Scaling
+from lipcert.certificate.claim import Claim, Composed, FormChoice, Inequality, Scaling
 from lipcert.certificate.inequality import inequality_bound
 from lipcert.errors import NotProvedError
 from lipcert.graph import FixedPoint
@@ -20,6 +22,7 @@ from lipcert.methods.lipsdp.composition import composed_claim
 from lipcert.methods.lipsdp.interior_point import Iterate, solve
 from lipcert.methods.lipsdp.loops import MOST
 from lipcert.methods.lipsdp.program import Program, build, multipliers_of
+from lipcert.methods.lipsdp.quadratic import quadratic_iterates
 from lipcert.methods.lipsdp.shared import shared_iterates
 from lipcert.methods.product.method import SLACK, SPARE, ProductMethod, deadline
 from lipcert.problem import Problem
@@ -120,7 +123,8 @@ def _check(setting: Setting) -> None:
     """Unsuitable where a node has no slopes to multiply."""
     for i in setting.increments.nonlinear:
         bound = setting.increments.bound(i)
-        if bound is None or not np.all(np.isfinite(bound.spectral)):
+        formed = isinstance(bound, BlockBound) and bound.forms is not None
+        if bound is None or not (formed or np.all(np.isfinite(bound.spectral))):
             raise Unsuitable(f"node {setting.graph.nodes[i].origin!r} has no bounded slopes here")
 
 
@@ -171,6 +175,7 @@ def _scaling(setting: Setting, some: _Some, progress: Progress) -> Scaling | Non
             raise  # the claim of everything stands, or there was no time for a start
     best = sorted(iterates, key=lambda i: i.objective)[:CANDIDATES]
     dual = max((i.dual for i in iterates), default=0.0)
+    dual = 0.0 if any(i.forms for i in iterates) else dual  # forms get below
     if dual and some.is_all and setting.norm_out == 2 and setting.norm_in != 1:
         least = math.sqrt(dual)
         progress.notes.append(f"no multipliers of LipSDP give less than {least:.9g} (dual bound, not proven)")
@@ -197,8 +202,11 @@ def _reserve(setting: Setting, progress: Progress) -> Callable[[], None]:
 
 
 def _iterates(program: Program, progress: Progress) -> Iterator[Iterate]:
+    tick = progress.arithmetic.tick
+    if any(form.required for form in program.forms):
+        return quadratic_iterates(program, tick)
     if progress.solver == "native":
-        return solve(program, progress.arithmetic.tick)
+        return chain(solve(program, tick), quadratic_iterates(program, tick) if program.forms else ())
     from lipcert.methods.lipsdp.reference import reference_iterates
 
     return reference_iterates(program, progress.solver, max(1.0, SHARE * progress.remaining()), progress.notes)
@@ -211,7 +219,8 @@ def _proven(setting: Setting, program: Program, iterate: Iterate, some: _Some, r
     if some.input is not None:  # the others do not move
         inputs = np.where(np.arange(shape[0]) == some.input, inputs, inputs * UNMOVED)
     outputs = np.ones(shape[1]) if some.output is None else (np.arange(shape[1]) == some.output).astype(float)
-    scaling = Scaling(inputs, 1 / np.sqrt(iterate.multipliers[program.neuron_group]), outputs)
+    hidden = 1 / np.sqrt(iterate.multipliers[program.neuron_group])
+    scaling = Scaling(inputs, hidden, outputs, tuple(FormChoice(*form) for form in iterate.forms))
     try:
         inequality_bound(setting, Inequality((scaling,)))
     except NotProvedError:

@@ -15,11 +15,25 @@ import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.sparse import csr_array, hstack, vstack
 
-from lipcert.activations.jacobian import BlockBound, SlopeBound
+from lipcert.activations.jacobian import BlockBound, Forms, SlopeBound
 from lipcert.certificate.chains import Setting, step_terms
 
 SEEN = 1e-12
 """Relative singular values of what reads the inputs, below which a direction counts as not seen."""
+
+
+@dataclass(frozen=True, eq=False)
+class FormNode:
+    """A node of groups with quadratic forms: `rows` and `neurons` (G, ..) of its groups, in the program's numbering.
+
+    `required`: whether no norm of its Jacobian is known, so that it is not bounded without a form.
+    """
+
+    node: int
+    forms: Forms
+    rows: np.ndarray
+    neurons: np.ndarray
+    required: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +63,8 @@ class Program:
 
     each_input: bool
     """Whether every input has a multiplier of its own (l-infinity)."""
+
+    forms: tuple[FormNode, ...] = ()
 
     @property
     def size(self) -> int:
@@ -109,7 +125,7 @@ def build(setting: Setting, output: int | None = None, input: int | None = None,
     sizes = {node: setting.graph.size(node) for node in nodes}
     places = dict(zip(nodes, np.cumsum([0, *sizes.values()])[:-1].tolist(), strict=True)) if nodes else {}
     neurons, inputs = sum(sizes.values()), setting.graph.size(setting.x)
-    rows, row_group, neuron_group, tilt, partner, row_levels = [], [], [], [], [], []
+    rows, row_group, neuron_group, tilt, partner, row_levels, forms = [], [], [], [], [], [], []
     count = height = 0
     for node in nodes:
         bound = setting.increments.bound(node)
@@ -117,6 +133,11 @@ def build(setting: Setting, output: int | None = None, input: int | None = None,
         stacked = _row(setting, node, places, sizes, neurons, sparse)
         leaning = np.zeros(sizes[node])
         half = bound.spectral
+        if isinstance(bound, BlockBound) and bound.forms is not None and len(bound.columns):
+            required = not np.all(np.isfinite(half))
+            half = np.ones_like(half) if required else half
+            read, own = (np.arange(n).reshape(len(bound.columns), -1) for n in (stacked.shape[0], sizes[node]))
+            forms.append(FormNode(node, bound.forms, height + read, places[node] + own, required))
         if isinstance(bound, SlopeBound):
             half = bound.high / 2 - bound.low / 2
             leaning = (bound.high / 2 + bound.low / 2) / half
@@ -149,6 +170,7 @@ def build(setting: Setting, output: int | None = None, input: int | None = None,
         levels,
         tuple(row_levels),
         setting.norm_in == math.inf,
+        tuple(forms),
     )
     if input is not None:
         program = _moved(program, (np.arange(inputs) == input)[:, None].astype(float))

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lipcert.activations.templated import TemplatedGroups
 from lipcert.certificate import Witness
-from lipcert.graph import Affine, FixedPoint
+from lipcert.graph import Affine, FixedPoint, Groupwise, Node
 from lipcert.methods.base import Progress
 from lipcert.methods.lower.directions import Jacobian, steepest_directions
 from lipcert.problem import Ball, Box, Problem, Region
@@ -37,14 +38,18 @@ SHARE = 0.1
 
 def find_witness(problem: Problem, progress: Progress, device: str = "auto", seed: int = 0) -> list[Witness]:
     """Candidate witnesses, the most promising first; each is inside the region."""
-    if any(isinstance(node, FixedPoint) for node in problem.graph.nodes):
-        return []  # the kernel does not enclose their values yet
+    if any(isinstance(node, FixedPoint) or _is_templated(node) for node in problem.graph.nodes):
+        return []  # the kernel does not enclose their values
     random = np.random.default_rng(seed)
     points = _starting_points(problem, random)
     points = points[:: max(1, len(points) // _affordable(problem))]
     points = np.concatenate([points, _ascend(problem, points, random, progress, device)])
     points = np.array([x for x in points if problem.query.region.contains(x)])
     return _polish(problem, points, random, _at_most(progress, min(SECONDS, SHARE * progress.remaining()) / 2))
+
+
+def _is_templated(node: Node) -> bool:
+    return isinstance(node, Groupwise) and isinstance(node.function, TemplatedGroups)
 
 
 def _affordable(problem: Problem) -> int:
