@@ -205,7 +205,7 @@ def test_programs_of_single_outputs_and_inputs_are_rows_and_columns_of_it() -> N
     setting = setting_for("with a head", 2.0)
     whole = in_dense_form(build(setting, sparse=True))
     for k in range(2):
-        one = in_dense_form(build(setting, output=k, sparse=True))
+        one = in_dense_form(build(setting, outputs=np.eye(2)[k], sparse=True))
         np.testing.assert_array_equal(one.out, whole.out[[k]])
         np.testing.assert_array_equal(one.rows, whole.rows)
     for i in (0, 7, 23):

@@ -42,7 +42,7 @@ B = TypeVar("B")
 
 @dataclass(frozen=True, eq=False)
 class Iterate:
-    """Feasible multipliers of inputs and groups; `objective` bounds |dy|^2."""
+    """Feasible multipliers of inputs and groups; `objective` bounds |dy|^2 (in l1 over the number of outputs)."""
 
     inputs: np.ndarray
     multipliers: np.ndarray
@@ -52,6 +52,9 @@ class Iterate:
 
     forms: tuple[tuple[int, np.ndarray], ...] = ()
     """Of nodes, the values of their certificate.claim.FormChoice, relative to the multipliers of their groups."""
+
+    outputs: np.ndarray | None = None
+    """Scales of outputs, where they are not all 1."""
 
     @property
     def dual(self) -> float:

@@ -86,8 +86,16 @@ class LipSdpMethod:
         yield _claim(setting, (everything,))
         chosen = _one_by_one(setting)
         if len(chosen) > 1:
-            single = [_scaling(setting, some, progress) for some in chosen]
+            single, late = [], None
+            for some in chosen:
+                try:
+                    single.append(_scaling(setting, some, progress))
+                except OutOfTime as reason:
+                    late = reason
+                    break
             yield _claim(setting, (everything, *(s for s in single if s is not None)))
+            if late is not None:
+                raise late
 
 
 @dataclass(frozen=True)
@@ -100,6 +108,10 @@ class _Some:
     @property
     def is_all(self) -> bool:
         return self.output is None and self.input is None
+
+    def outputs(self, setting: Setting) -> np.ndarray:
+        """Scales of the outputs: 1, and 0 for those that are left out."""
+        return np.array([float(self.output in (None, j)) for j in range(setting.graph.size(setting.y))])
 
 
 def _one_by_one(setting: Setting) -> list[_Some]:
@@ -157,11 +169,12 @@ def _claim(setting: Setting, scalings: tuple[Scaling, ...]) -> Claim:
 @np.errstate(all="ignore")  # what overflows in the search is refused by the kernel
 def _scaling(setting: Setting, some: _Some, progress: Progress) -> Scaling | None:
     """A proven scaling, from the best iterate that there was time for."""
+    outputs = some.outputs(setting)
     setting.by.tick = deadline(progress)
     sparse = _neurons(setting) > MAX_NEURONS
     if sparse and progress.solver != "native":
         raise Unsuitable(f"{_neurons(setting)} neurons are too many for {progress.solver}")
-    program = build(setting, some.output, some.input, sparse)
+    program = build(setting, outputs, some.input, sparse)
     if not program.is_finite:
         raise Unsuitable("an entry of the network overflows")
     found = shared_iterates(program, _reserve(setting, progress)) if sparse else _iterates(program, progress)
@@ -183,7 +196,7 @@ def _scaling(setting: Setting, some: _Some, progress: Progress) -> Scaling | Non
         best = best[:2]
     for room in SHARED_ROOM if sparse else ROOM:  # the last iterates are the nearest to what cannot be proven
         for iterate in best:
-            scaling = _proven(setting, program, iterate, some, room)
+            scaling = _proven(setting, program, iterate, some.input, outputs, room)
             if scaling is not None:
                 return scaling
     return None
@@ -204,21 +217,27 @@ def _reserve(setting: Setting, progress: Progress) -> Callable[[], None]:
 def _iterates(program: Program, progress: Progress) -> Iterator[Iterate]:
     tick = progress.arithmetic.tick
     if any(form.required for form in program.forms):
+        if progress.solver != "native":
+            raise Unsuitable(f"{progress.solver} does not know templates: use the native solver")
         return quadratic_iterates(program, tick)
     if progress.solver == "native":
-        return chain(solve(program, tick), quadratic_iterates(program, tick) if program.forms else ())
+        more = program.forms or program.each_output
+        return chain(solve(program, tick), quadratic_iterates(program, tick) if more else ())
     from lipcert.methods.lipsdp.reference import reference_iterates
 
     return reference_iterates(program, progress.solver, max(1.0, SHARE * progress.remaining()), progress.notes)
 
 
-def _proven(setting: Setting, program: Program, iterate: Iterate, some: _Some, room: float) -> Scaling | None:
+def _proven(
+    setting: Setting, program: Program, iterate: Iterate, input: int | None, outputs: np.ndarray, room: float
+) -> Scaling | None:
     """The scaling of an iterate, if the kernel proves it with this room."""
-    shape = setting.graph.size(setting.x), setting.graph.size(setting.y)
-    inputs = np.broadcast_to(1 / np.sqrt(iterate.inputs * (1 + room)), shape[0])
-    if some.input is not None:  # the others do not move
-        inputs = np.where(np.arange(shape[0]) == some.input, inputs, inputs * UNMOVED)
-    outputs = np.ones(shape[1]) if some.output is None else (np.arange(shape[1]) == some.output).astype(float)
+    size = setting.graph.size(setting.x)
+    inputs = np.broadcast_to(1 / np.sqrt(iterate.inputs * (1 + room)), size)
+    if input is not None:  # the others do not move
+        inputs = np.where(np.arange(size) == input, inputs, inputs * UNMOVED)
+    if iterate.outputs is not None:
+        outputs = iterate.outputs
     hidden = 1 / np.sqrt(iterate.multipliers[program.neuron_group])
     scaling = Scaling(inputs, hidden, outputs, tuple(FormChoice(*form) for form in iterate.forms))
     try:

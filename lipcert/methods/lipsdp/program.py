@@ -65,6 +65,8 @@ class Program:
     """Whether every input has a multiplier of its own (l-infinity)."""
 
     forms: tuple[FormNode, ...] = ()
+    each_output: bool = False
+    """Whether every output has a scale of its own (l1)."""
 
     @property
     def size(self) -> int:
@@ -116,10 +118,13 @@ def inputs_needed(form: np.ndarray, n: int) -> np.ndarray | None:
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
-def build(setting: Setting, output: int | None = None, input: int | None = None, sparse: bool = False) -> Program:
-    """The program of a setting whose increments are open, for all outputs or one, for all inputs or one.
+def build(
+    setting: Setting, outputs: np.ndarray | None = None, input: int | None = None, sparse: bool = False
+) -> Program:
+    """The program of a setting whose increments are open, for all inputs or one.
 
-    `sparse`: rows and out as scipy.sparse arrays, and one multiplier for each channel of a node with maps.
+    `outputs`: their scales (0 leaves one out), 1 by default. `sparse`: rows and out as scipy.sparse arrays, and one
+    multiplier for each channel of a node with maps.
     """
     nodes = setting.increments.nonlinear
     sizes = {node: setting.graph.size(node) for node in nodes}
@@ -164,17 +169,26 @@ def build(setting: Setting, output: int | None = None, input: int | None = None,
         joined,
         np.concatenate(row_group) if rows else np.zeros(0, dtype=int),
         np.concatenate(neuron_group) if rows else np.zeros(0, dtype=int),
-        out if output is None else out[[output]],
+        out if outputs is None else _scaled(out, outputs),
         np.concatenate(tilt) if rows else np.zeros(0),
         np.concatenate(partner) if rows else np.zeros(0, dtype=int),
         levels,
         tuple(row_levels),
         setting.norm_in == math.inf,
         tuple(forms),
+        setting.norm_out == 1 and out.shape[0] > 1 and not sparse,
     )
     if input is not None:
         program = _moved(program, (np.arange(inputs) == input)[:, None].astype(float))
     return program if sparse or program.each_input or not program.is_finite else _reduced(program)
+
+
+def _scaled(out: Any, outputs: np.ndarray) -> Any:
+    """The rows of outputs that are not left out, times their scales."""
+    kept = np.flatnonzero(outputs)
+    if hasattr(out, "indptr"):
+        return out[kept].multiply(outputs[kept, None]).tocsr()
+    return out[kept] * outputs[kept, None]
 
 
 def multipliers_of(shape: tuple[int, ...]) -> int:

@@ -1,7 +1,11 @@
-"""Quadratic forms of groups beside the multipliers of neurons, as one conic program over the entries of them all.
+"""Quadratic forms of groups, and scales of outputs, beside the multipliers of neurons: one conic program over them all.
 
 A row of Z for each input, neuron and entry that a node reads, and a block of K for each group. Where forms must be
 positive at extreme Jacobians, that is a small condition for each group and Jacobian.
+
+Outputs in l1 have variables nu, |dy|_1 <= sqrt(sum nu) |diag(nu)^(-1/2) dy|_2, and coordinates of their own:
+[[P, -D'], [-D, diag(nu)]] > 0 says the same as P - D' diag(1 / nu) D > 0. The sum of nu and the multipliers of the
+inputs is least where their product is, since the program may be scaled.
 """
 
 from __future__ import annotations
@@ -75,15 +79,21 @@ def _built(
     program: Program, inputs: np.ndarray, multipliers: np.ndarray
 ) -> tuple[ConicBuilder, list[_Forms], np.ndarray, np.ndarray, np.ndarray]:
     """The problem in coordinates in which the start has multipliers of 1: also its constant, b and a first y."""
-    n, first, size = program.inputs, len(inputs), program.size
-    coordinate = np.concatenate([np.broadcast_to(inputs, n), multipliers[program.neuron_group]])
+    n, first, own = program.inputs, len(inputs), program.size
+    heads = len(program.out) if program.each_output else 0
+    size = own + heads
+    coordinate = np.concatenate([np.broadcast_to(inputs, n), multipliers[program.neuron_group], np.ones(heads)])
     shrink = 1 / np.sqrt(coordinate)
-    rows = program.rows * np.sqrt(multipliers[program.row_group])[:, None] * shrink
-    units = np.eye(size)[n:]
+    wide = ((0, 0), (0, heads))
+    rows = np.pad(program.rows, wide) * np.sqrt(multipliers[program.row_group])[:, None] * shrink
+    units = np.eye(size)[n:own]
     leaning = np.flatnonzero(program.partner >= 0)
     units[leaning] -= program.tilt[leaning, None] * rows[program.partner[leaning]]
-    out = program.out * shrink
+    out = np.pad(program.out, wide) * shrink
     constant = out.T @ out
+    if heads:
+        constant = np.concatenate([np.zeros((own, size)), out])
+        constant += constant.T
     built = ConicBuilder()
     built.squares(built.stack(np.eye(size)[:n]), np.arange(n) if program.each_input else np.zeros(n, dtype=int), 1.0)
     special = np.zeros(program.groups, dtype=bool)
@@ -93,7 +103,9 @@ def _built(
     for z, group, sign in ((units, program.neuron_group, 1.0), (rows, program.row_group, -1.0)):
         plain = np.flatnonzero(~special[group])
         built.squares(built.stack(z[plain]), number[group[plain]], sign)
-    y = [np.ones(first + int((~special).sum()))]
+    count = first + int((~special).sum())
+    built.squares(built.stack(np.eye(size)[own:]), np.arange(count, count + heads), 1.0)
+    y = [np.ones(count + heads)]
     forms = []
     for form in program.forms:
         found, begin = _node(built, form, rows, np.concatenate([rows, out]), n, sum(map(len, y)))
@@ -103,6 +115,7 @@ def _built(
     total = np.concatenate(y)
     b = np.zeros(len(total))
     b[:first] = inputs / inputs.sum()
+    b[count : count + heads] = 1 / max(heads, 1)
     return built, forms, constant, b, total
 
 
@@ -222,7 +235,10 @@ def _iterate(
     found[plain] = multipliers[plain] * y[first : first + len(plain)]
     moved = inputs * y[:first]
     objective = float(moved.sum()) if program.each_input else float(moved[0])
-    return Iterate(moved, found, objective, forms=tuple(values))
+    if not program.each_output:
+        return Iterate(moved, found, objective, forms=tuple(values))
+    heads = y[first + len(plain) :][: len(program.out)]
+    return Iterate(moved, found, objective * float(heads.mean()), forms=tuple(values), outputs=1 / np.sqrt(heads))
 
 
 def _lifted(f: _Forms, q: np.ndarray) -> np.ndarray:
