@@ -10,8 +10,11 @@ import click
 @click.option("--ops", is_flag=True, help="List the ONNX ops that lipcert reads, with their opset versions.")
 @click.option("--norms", is_flag=True, help="Prove the l1, l2 and linf norms of every linear operator.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="S", help="Seconds for --norms  [default: 60]")
+@click.option("--template", "templates", multiple=True, metavar="FILE", help="A quadratic constraint for a custom op.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-def inspect(model: str | None, ops: bool, norms: bool, timeout: float | None, debug: bool) -> int:
+def inspect(
+    model: str | None, ops: bool, norms: bool, timeout: float | None, templates: tuple[str, ...], debug: bool
+) -> int:
     """Show the inputs, outputs and nodes of MODEL as lipcert sees them, and how the import was checked.
 
     Of a model that is refused, show every node that is the reason, not only the first.
@@ -31,7 +34,7 @@ def inspect(model: str | None, ops: bool, norms: bool, timeout: float | None, de
     from lipcert import api
 
     try:
-        loaded = api.load(model)
+        loaded = api.load(model, templates=templates)
         if norms:
             from lipcert.cli.progress import progress
 
