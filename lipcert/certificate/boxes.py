@@ -33,32 +33,38 @@ def propagate(problem: Problem, by: Arithmetic) -> list[Bounds]:
 
 @np.errstate(over="ignore", invalid="ignore")  # overflow ends in inf or NaN, which proves nothing
 def _propagate(problem: Problem, by: Arithmetic) -> list[Bounds]:
-    graph, region = problem.graph, problem.query.region
     boxes: list[Bounds] = []
-    centers = _centers(problem, by) if isinstance(region, Ball) else {}
-    for i, node in enumerate(graph.nodes):
-        if isinstance(node, Affine):
-            box = _affine(node, boxes, by)
-            if i in centers and isinstance(region, Ball):
-                box = _intersect(box, _around_center(graph, i, problem.x, region, centers[i], by))
-        elif isinstance(node, Elementwise):
-            box = node.activation.enclose(*boxes[node.input])
-        elif isinstance(node, Groupwise):
-            box = node.function.enclose(*boxes[node.input])
-        elif isinstance(node, Product):
-            box = _product(boxes[node.left], boxes[node.right])
-        elif isinstance(node, FixedPoint):
-            box = boxes[node.body]  # of any state, and so of the one that is sought
-        elif i == problem.x:
-            box = region.bounds(problem.size_in)
-        else:
-            box = np.full(graph.size(i), -math.inf), np.full(graph.size(i), math.inf)
-        if any(side.shape != (graph.size(i),) for side in box):
-            raise NotProvedError(f"the box of node {i} does not have its shape")
-        if not np.all(box[0] <= box[1]):
-            raise NotProvedError(f"the box of node {i} is empty or not a number")
-        boxes.append(box)
+    centers = centers_of(problem, by)
+    for i in range(len(problem.graph.nodes)):
+        boxes.append(node_box(problem, i, boxes, centers, by))
     return boxes
+
+
+def node_box(problem: Problem, i: int, boxes: list[Bounds], centers: dict[int, Enclosure], by: Arithmetic) -> Bounds:
+    """The box of node i, from those of the nodes before it; `centers` as `centers_of` gives them."""
+    graph, region = problem.graph, problem.query.region
+    node = graph.nodes[i]
+    if isinstance(node, Affine):
+        box = _affine(node, boxes, by)
+        if i in centers and isinstance(region, Ball):
+            box = _intersect(box, _around_center(graph, i, problem.x, region, centers[i], by))
+    elif isinstance(node, Elementwise):
+        box = node.activation.enclose(*boxes[node.input])
+    elif isinstance(node, Groupwise):
+        box = node.function.enclose(*boxes[node.input])
+    elif isinstance(node, Product):
+        box = _product(boxes[node.left], boxes[node.right])
+    elif isinstance(node, FixedPoint):
+        box = boxes[node.body]  # of any state, and so of the one that is sought
+    elif i == problem.x:
+        box = region.bounds(problem.size_in)
+    else:
+        box = np.full(graph.size(i), -math.inf), np.full(graph.size(i), math.inf)
+    if any(side.shape != (graph.size(i),) for side in box):
+        raise NotProvedError(f"the box of node {i} does not have its shape")
+    if not np.all(box[0] <= box[1]):
+        raise NotProvedError(f"the box of node {i} is empty or not a number")
+    return box
 
 
 def _affine(node: Affine, boxes: list[Bounds], by: Arithmetic) -> Bounds:
@@ -86,10 +92,11 @@ def _product(a: Bounds, b: Bounds) -> Bounds:
     return np.where(exact, 0.0, down(low)), np.where(exact, 0.0, up(high))
 
 
-def _centers(problem: Problem, by: Arithmetic) -> dict[int, Enclosure]:
-    """The value at the ball's center of every node that is affine in x alone."""
+def centers_of(problem: Problem, by: Arithmetic) -> dict[int, Enclosure]:
+    """The value at the ball's center of every node that is affine in x alone; nothing for other regions."""
     region = problem.query.region
-    assert isinstance(region, Ball)
+    if not isinstance(region, Ball):
+        return {}
     values = {problem.x: Enclosure(region.center)}
     for i, node in enumerate(problem.graph.nodes):
         if isinstance(node, Affine) and all(s in values for s in node.inputs):

@@ -1,0 +1,107 @@
+"""Lines below and above an activation over a box, with offsets that are proven.
+
+Any slope is allowed: the offset of a line above is an upper bound on phi(v) - slope v over the box. The box is cut at
+kinks and into cells; in a cell [a, b] a function g with g(a) <= A, g(b) <= B and slopes in [p, q] is at most A where q
+<= 0, B where p >= 0, and otherwise (q B - p A - p q (b - a)) / (q - p), where the lines from both ends meet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from lipcert.activations import Activation
+from lipcert.activations.piecewise import PiecewiseLinear
+from lipcert.arithmetic.rounding import add_up, down, inflate, up
+
+CELLS = 24
+"""Of the box of a smooth activation."""
+
+MAX_KINKS = 16
+"""Kinks that are cut at; there is a bound without, too."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lines:
+    """low_slope v + low_offset <= phi(v) <= high_slope v + high_offset over the box, entry by entry.
+
+    Where an offset is not finite, nothing is said.
+    """
+
+    low_slope: np.ndarray
+    low_offset: np.ndarray
+    high_slope: np.ndarray
+    high_offset: np.ndarray
+
+
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # what is not finite says nothing
+def lines(activation: Activation, lower: np.ndarray, upper: np.ndarray) -> Lines:
+    """Of a few slopes (of the chord, at the ends, least and largest) those whose lines are nearest at the middle."""
+    slopes = _candidates(activation, lower, upper)
+    cells = _cells(activation, lower, upper)
+    middle = lower / 2 + upper / 2
+    high = np.array([_offset(cells, slope) for slope in slopes])
+    low = np.array([_offset(cells.negative(), -slope) for slope in slopes])
+    best_high = np.nanargmin(np.where(np.isfinite(high), high + slopes * middle, np.inf), axis=0)
+    best_low = np.nanargmin(np.where(np.isfinite(low), low - slopes * middle, np.inf), axis=0)
+    every = np.arange(lower.size)
+    return Lines(slopes[best_low, every], -low[best_low, every], slopes[best_high, every], high[best_high, every])
+
+
+def _candidates(activation: Activation, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+    """(S, n) slopes, any numbers: what is proven are the offsets."""
+    with np.errstate(all="ignore"):
+        ends = activation.value(lower), activation.value(upper)
+        chord = (ends[1] - ends[0]) / (upper - lower)
+        low, high = activation.slopes(lower, upper)
+        middle = lower / 2 + upper / 2
+        found = [chord, low, high, *(activation.derivative(x) for x in (lower, middle, upper)), np.zeros_like(lower)]
+    clipped = [np.clip(np.nan_to_num(slope), np.nan_to_num(low), np.nan_to_num(high)) for slope in found[:-1]]
+    return np.array([*clipped, found[-1]])
+
+
+@dataclass(frozen=True, eq=False)
+class _Cells:
+    """Ends (K + 1, n), bounds on phi there, and on its slopes in the K cells between."""
+
+    ends: np.ndarray
+    highest: np.ndarray
+    lowest: np.ndarray
+    slope_low: np.ndarray
+    slope_high: np.ndarray
+
+    def negative(self) -> _Cells:
+        """Of -phi."""
+        return _Cells(self.ends, -self.lowest, -self.highest, -self.slope_high, -self.slope_low)
+
+
+def _cells(activation: Activation, lower: np.ndarray, upper: np.ndarray) -> _Cells:
+    share = np.linspace(0, 1, 2 if isinstance(activation, PiecewiseLinear) else CELLS + 1)[:, None]
+    ends = [np.clip(lower + share * (upper - lower), lower, upper)]
+    ends += [np.clip(np.full_like(lower, kink), lower, upper)[None] for kink in activation.kinks[:MAX_KINKS]]
+    grid = np.sort(np.concatenate(ends), axis=0)
+    grid[0], grid[-1] = lower, upper
+    values = [activation.enclose(end, end) for end in grid]
+    slopes = [activation.slopes(a, b) for a, b in pairwise(grid)]
+    lowest, highest = (np.array(side) for side in zip(*values, strict=True))
+    slope_low, slope_high = (np.array(side) for side in zip(*slopes, strict=True))
+    return _Cells(grid, highest, lowest, slope_low, slope_high)
+
+
+def _offset(cells: _Cells, slope: np.ndarray) -> np.ndarray:
+    """(n,) upper bounds on phi(v) - slope v."""
+    product = slope * cells.ends
+    at = np.where(product == 0, cells.highest, up(cells.highest - down(product)))
+    p = np.where(cells.slope_low == slope, 0.0, down(cells.slope_low - slope))
+    q = np.where(cells.slope_high == slope, 0.0, up(cells.slope_high - slope))
+    left, right, width = at[:-1], at[1:], up(cells.ends[1:] - cells.ends[:-1])
+    # both ends may be negative: measured from the lower of them, every term is at least 0
+    base = np.minimum(left, right)
+    a, b = (np.where(end == base, 0.0, up(end - base)) for end in (left, right))
+    rise, fall = np.maximum(q, 0), np.maximum(-p, 0)
+    met = inflate(rise * b + fall * a + fall * rise * width, 8) / down(rise + fall)
+    peak = add_up(base, np.where((rise > 0) & (fall > 0), inflate(met, 2), 0.0))
+    inside = np.where(rise == 0, left, np.where(fall == 0, right, np.maximum(peak, np.maximum(left, right))))
+    return np.asarray(inside.max(axis=0))
