@@ -169,12 +169,14 @@ Evidence = AbsoluteChain | SpectralChain | Inequality | Composed
 class Claim:
     """The Lipschitz constant of the posed problem is at most `value`, because of `evidence`.
 
-    `anywhere`: the evidence speaks of all of R^n, and so of the region, which it ignores.
+    `anywhere`: the evidence speaks of all of R^n, and so of the region, which it ignores. `linear`: slopes are those
+    over boxes by linear bounds (certificate.linear_bounds), not by intervals.
     """
 
     value: float
     evidence: Evidence
     anywhere: bool = False
+    linear: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ from lipcert.certificate.chains import absolute_bound, prepare, prepare_split, s
 from lipcert.certificate.claim import AbsoluteChain, Claim, Composed, Inequality, SingleEvidence, Witness
 from lipcert.certificate.composed import composed_bound
 from lipcert.certificate.inequality import inequality_bound
+from lipcert.certificate.linear_bounds import linear_boxes
 from lipcert.certificate.witness import attained
 from lipcert.errors import NotProvedError
 from lipcert.problem import Problem
@@ -28,12 +29,14 @@ def verify(problem: Problem, claim: Claim, by: Arithmetic | None = None) -> floa
     by = by or Arithmetic()
     whole = problem.everywhere() if claim.anywhere else problem
     if isinstance(claim.evidence, Composed):
+        if claim.linear:
+            raise NotProvedError("the parts of a network are proven over intervals")
         return _at_most(composed_bound(whole, claim.evidence, by, _prove), claim)
-    return _at_most(_prove(whole, claim.evidence, by), claim)
+    return _at_most(_prove(whole, claim.evidence, by, claim.linear), claim)
 
 
-def _prove(problem: Problem, evidence: SingleEvidence, by: Arithmetic) -> float:
-    boxes = propagate(problem, by)
+def _prove(problem: Problem, evidence: SingleEvidence, by: Arithmetic, linear: bool = False) -> float:
+    boxes = linear_boxes(problem, by) if linear else propagate(problem, by)
     if isinstance(evidence, Inequality):
         return inequality_bound(prepare_split(problem, boxes, "open", by), evidence)
     setting = prepare(problem, boxes, evidence.center, by)

@@ -35,6 +35,9 @@ class Progress:
     solver: str = "native"
     """Which solver finds the multipliers of LipSDP."""
 
+    linear: bool = True
+    """Whether boxes may be those of linear bounds."""
+
     notes: list[str] = field(default_factory=list)
     """What a method has to say about its next claim; the report shows it."""
 

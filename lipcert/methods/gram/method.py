@@ -13,7 +13,6 @@ from functools import partial
 import numpy as np
 
 from lipcert.certificate.arithmetic import Arithmetic
-from lipcert.certificate.boxes import propagate
 from lipcert.certificate.chains import prepare
 from lipcert.certificate.claim import Claim, Entrywise, Factors, Gram, Terms
 from lipcert.certificate.lattice import as_lattice
@@ -21,6 +20,7 @@ from lipcert.certificate.norms import conversion, entrywise_bound, is_affordable
 from lipcert.certificate.symbol import MAX_AXES, MAX_CELLS, symbol_kernel
 from lipcert.errors import NotProvedError
 from lipcert.methods.base import Progress
+from lipcert.methods.boxes import choose_boxes
 from lipcert.methods.product.method import SLACK, SPARE, deadline, implicit
 from lipcert.methods.product.proofs import Found
 from lipcert.methods.product.spectral import spectral_chain
@@ -47,12 +47,12 @@ class GramMethod:
 
     def claims(self, problem: Problem, progress: Progress) -> Iterator[Claim]:
         by = progress.arithmetic
-        boxes = propagate(problem, by)
+        chosen = choose_boxes(problem, progress)
         for center in (False, True):
             by.tick = deadline(progress)
-            setting = replace(prepare(problem, boxes, center, by, by.tick), tick=by.tick)
+            setting = replace(prepare(problem, chosen.boxes, center, by, by.tick), tick=by.tick)
             value, chain = spectral_chain(setting, center, partial(prove_by_gram, by=by), stack=False)
-            yield Claim(value * SLACK + SPARE, chain)
+            yield Claim(value * SLACK + SPARE, chain, linear=chosen.linear)
 
 
 def prove_by_gram(op: LinearOperator, p: Norm, q: Norm, by: Arithmetic) -> Found:

@@ -85,7 +85,7 @@ def composed_claim(
     value, evidence, gained = 1.0, [], False
     for i, (part, single) in enumerate(zip(parts, problems, strict=True)):
         later = progress.remaining() * (1 - 1 / (len(parts) - i))
-        share = replace(progress, deadline=progress.deadline - later, notes=[])
+        share = replace(progress, deadline=progress.deadline - later, notes=[], linear=False)
         best = _best(single, share, large)
         if part.neurons and part.neurons <= PART:
             better = _best(single, share, small)

@@ -11,13 +11,13 @@ import numpy as np
 
 from lipcert.activations.jacobian import BlockBound
 from lipcert.arithmetic.threads import one_thread
-from lipcert.certificate.boxes import propagate
 from lipcert.certificate.chains import Setting, prepare_split
 from lipcert.certificate.claim import Claim, Composed, FormChoice, Inequality, Scaling
 from lipcert.certificate.inequality import inequality_bound
 from lipcert.errors import NotProvedError
 from lipcert.graph import FixedPoint
 from lipcert.methods.base import OutOfTime, Progress, Unsuitable
+from lipcert.methods.boxes import choose_boxes
 from lipcert.methods.lipsdp.composition import composed_claim
 from lipcert.methods.lipsdp.interior_point import Iterate, solve
 from lipcert.methods.lipsdp.loops import MOST
@@ -72,7 +72,8 @@ class LipSdpMethod:
     def claims(self, problem: Problem, progress: Progress) -> Iterator[Claim]:
         by = progress.arithmetic
         by.tick = deadline(progress)
-        setting = prepare_split(problem, propagate(problem, by), "open", by)
+        chosen = choose_boxes(problem, progress)
+        setting = prepare_split(problem, chosen.boxes, "open", by)
         _check(setting)
         if _needs_parts(setting):
             yield from _in_parts(problem, setting, progress)
@@ -83,17 +84,17 @@ class LipSdpMethod:
             raise Unsuitable(reason.message) from None
         if everything is None:
             raise Unsuitable(f"no multipliers were found that can be proven: {_why_none(problem)}")
-        yield _claim(setting, (everything,))
-        chosen = _one_by_one(setting)
-        if len(chosen) > 1:
+        yield replace(_claim(setting, (everything,)), linear=chosen.linear)
+        some_each = _one_by_one(setting)
+        if len(some_each) > 1:
             single, late = [], None
-            for some in chosen:
+            for some in some_each:
                 try:
                     single.append(_scaling(setting, some, progress))
                 except OutOfTime as reason:
                     late = reason
                     break
-            yield _claim(setting, (everything, *(s for s in single if s is not None)))
+            yield replace(_claim(setting, (everything, *filter(None, single))), linear=chosen.linear)
             if late is not None:
                 raise late
 

@@ -14,6 +14,7 @@ from lipcert.certificate.chains import Setting, absolute_bound, prepare, step_te
 from lipcert.certificate.claim import AbsoluteChain, Claim, SpectralChain
 from lipcert.graph import FixedPoint
 from lipcert.methods.base import OutOfTime, Progress
+from lipcert.methods.boxes import choose_boxes
 from lipcert.methods.product.proofs import Found, prove_norm
 from lipcert.methods.product.spectral import spectral_chain
 from lipcert.methods.symbol import FULL_EFFORT, Effort
@@ -49,16 +50,20 @@ class ProductMethod:
     def claims(self, problem: Problem, progress: Progress) -> Iterator[Claim]:
         by = progress.arithmetic
         by.tick = deadline(progress)
-        boxes = propagate(problem, by)
+        intervals = prepare(problem, propagate(problem, by), False, by)
+        yield _claim(absolute_bound(intervals), AbsoluteChain(False))  # whatever the budget: it takes milliseconds
+        chosen = choose_boxes(problem, progress)
+        boxes, linear = chosen.boxes, chosen.linear
         cheap = prepare(problem, boxes, False, by)
-        yield _claim(absolute_bound(cheap), AbsoluteChain(False))  # whatever the budget: it takes milliseconds
-        yield _spectral_claim(cheap, progress, False, Effort(0.0))
+        if linear:
+            yield replace(_claim(absolute_bound(cheap), AbsoluteChain(False)), linear=True)
+        yield replace(_spectral_claim(cheap, progress, False, Effort(0.0)), linear=linear)
         short = Effort(SHORT_EFFORT, device=progress.device)
-        yield _spectral_claim(cheap, progress, False, short)
+        yield replace(_spectral_claim(cheap, progress, False, short), linear=linear)
         split = prepare(problem, boxes, True, by, deadline(progress))
         if not _takes_long(split, progress):
-            yield _claim(absolute_bound(split), AbsoluteChain(True))
-            yield _spectral_claim(split, progress, True, short)
+            yield replace(_claim(absolute_bound(split), AbsoluteChain(True)), linear=linear)
+            yield replace(_spectral_claim(split, progress, True, short), linear=linear)
         if not isinstance(problem.query.region, Everywhere):
             # mean slopes of the region can do worse than those of all slopes: then what holds everywhere holds here
             whole = prepare(problem, propagate(problem.everywhere(), by), True, by, deadline(progress))
@@ -66,9 +71,11 @@ class ProductMethod:
                 yield replace(_claim(absolute_bound(whole), AbsoluteChain(True)), anywhere=True)
                 yield replace(_spectral_claim(whole, progress, True, short), anywhere=True)
         if short.limited:
-            yield _spectral_claim(cheap, progress, False, Effort(FULL_EFFORT, device=progress.device))
+            full = Effort(FULL_EFFORT, device=progress.device)
+            yield replace(_spectral_claim(cheap, progress, False, full), linear=linear)
             if not _takes_long(split, progress):
-                yield _spectral_claim(split, progress, True, Effort(FULL_EFFORT, device=progress.device))
+                full = Effort(FULL_EFFORT, device=progress.device)
+                yield replace(_spectral_claim(split, progress, True, full), linear=linear)
 
 
 def _takes_long(setting: Setting, progress: Progress) -> bool:
