@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lipcert.errors import UnsupportedModelError, UsageError
-from lipcert.frontend import Model, load_file, load_proto
+from lipcert.errors import CertificateError, UnsupportedModelError, UsageError
+from lipcert.frontend import Model, load_file, load_proto, model_digest
 from lipcert.operators import size_of
 from lipcert.problem import (
     AllOutputs,
@@ -25,7 +25,7 @@ from lipcert.problem import (
     pose,
 )
 from lipcert.report import CheckResult, Report, check_report, parse_report
-from lipcert.report.check import stated_templates
+from lipcert.report.check import check_digest, stated_templates
 from lipcert.templates import Template, read_template
 
 if TYPE_CHECKING:
@@ -173,8 +173,14 @@ def check(
     """
     if not isinstance(report, Report):
         report = read_report(report)
-    templates = () if isinstance(model, Model) else stated_templates(report)
-    return check_report(report, load(model, templates=templates), strict=strict)
+    if isinstance(model, Model):
+        return check_report(report, model, strict=strict)
+    check_digest(report, model_digest(model), str(model) if isinstance(model, str | Path) else "<memory>")
+    try:
+        loaded = load(model, templates=stated_templates(report))
+    except (UsageError, UnsupportedModelError) as error:
+        raise CertificateError(f"the model cannot be read as the report says: {error.message}") from None
+    return check_report(report, loaded, strict=strict)
 
 
 def read_report(path: str | Path) -> Report:

@@ -18,10 +18,18 @@ from lipcert.templates import Template
 
 
 class TemplatedGroups(GroupFunction):
-    """A template used for groups of `width` entries; `parameters` (G, width) by name."""
+    """A template used for groups of `width` entries; `parameters` (G, width) by name.
 
-    def __init__(self, template: Template, op: str, width: int, parameters: Mapping[str, np.ndarray]) -> None:
-        self.template, self.op, self.parameters = template, op, parameters
+    Where the template says what passes linearly, the function is p in dw = through dv + onto p (each (G, ..)).
+    """
+
+    through: np.ndarray | None = None
+    onto: np.ndarray | None = None
+
+    def __init__(
+        self, template: Template, op: str, width: int, groups: int, parameters: Mapping[str, np.ndarray]
+    ) -> None:
+        self.template, self.op, self.count, self.parameters = template, op, groups, parameters
         self.name = template.name
         self.width, self.out_width = width, template.returned(width)
         self.forms = self._forms()
@@ -38,9 +46,21 @@ class TemplatedGroups(GroupFunction):
                     hint="a complete template has the same ones for all groups",
                 )
             return Forms(np.array(self.template.extremes(self.width, **each[0])))
-        basis = [list(self.template.basis(self.width, **parameters).values()) for parameters in each]
-        signs = self.template.signs(self.width).values()
-        return Forms(basis=np.array(basis), nonnegative=np.array([sign == "nonnegative" for sign in signs]))
+        signs = self.template.signs(self.width)
+        if self.template.linear is None:
+            found = [self.template.basis(self.width, **parameters) for parameters in each]
+        else:
+            found = [self.template.reduced_basis(self.width, **parameters) for parameters in each]
+            left = [self.template.elimination(self.width, **parameters) for parameters in each]
+            if len({e.onto.shape for e in left}) > 1 or len({tuple(f) for f in found}) > 1:
+                raise UnsupportedModelError(f"{self.describe()}: its groups are reduced to different sizes")
+            self.out_width = left[0].onto.shape[1]
+            self.through = np.broadcast_to(np.array([e.through for e in left]), (self.count, *left[0].through.shape))
+            self.onto = np.broadcast_to(np.array([e.onto for e in left]), (self.count, *left[0].onto.shape))
+            if not self.out_width:
+                raise UnsupportedModelError(f"{self.describe()}: its template says that all of it passes linearly")
+        kept = np.array([signs[name] == "nonnegative" for name in found[0]])
+        return Forms(basis=np.array([list(f.values()) for f in found]), nonnegative=kept)
 
     def jacobian(self, lower: np.ndarray, upper: np.ndarray) -> BlockBound:
         groups = lower.size // self.width

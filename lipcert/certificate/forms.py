@@ -32,6 +32,8 @@ def quadratic_forms(setting: Setting, choice: FormChoice, scale: np.ndarray) -> 
     if not isinstance(bound, BlockBound) or bound.forms is None:
         raise NotProvedError(f"node {node} has no quadratic forms to choose from")
     groups, width = bound.columns.shape
+    if not groups:
+        raise NotProvedError(f"node {node} has no groups")
     by_group = scale.reshape(groups, -1)
     if np.any(by_group != by_group[:, :1]):
         raise NotProvedError(f"the scales of a group of node {node} differ")
@@ -86,8 +88,7 @@ def add_form(
     form: SymmetricBlocks, place: dict[int, int], node: int, terms: dict[int, Term], q: np.ndarray, radius: np.ndarray
 ) -> None:
     """Add -[v; z]' Q [v; z], v the sum of the terms and z the coordinates of the node."""
-    groups = len(q)
-    width = (next(iter(terms.values())).value.shape[0] // groups) if terms and groups else 0
+    width = q.shape[1] - form.sizes[place[node]] // len(q)
     own = _Blocks(q[:, width:, width:], radius[:, width:, width:])
     form.add(place[node], place[node], -own.dense(), own.error_rows(), own.error_rows())
     cross = _Blocks(q[:, width:, :width], radius[:, width:, :width])

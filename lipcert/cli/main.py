@@ -39,8 +39,8 @@ class LazyGroup(click.Group):
 def cli() -> None:
     """Proved Lipschitz constants of neural networks.
 
-    Exit status: 0 certified and within every limit; 1 a limit is exceeded or a certificate refused; 2 wrong usage or
-    an internal error; 3 an unreadable or unsupported model; 4 inconclusive.
+    Exit status: 0 certified (with --template: conditional) and within every limit; 1 a limit is exceeded or a
+    certificate refused; 2 wrong usage or an internal error; 3 an unreadable or unsupported model; 4 inconclusive.
     """
 
 

@@ -60,6 +60,8 @@ class Converted:
     """Tensors computed from further back than their own ONNX node's inputs (GraphBuilder.rewritten)."""
     unrecognised: tuple[str, ...] = ()
     lost_outputs: dict[str, str] = field(default_factory=dict)
+    templated: frozenset[str] = frozenset()
+    """Tensors that come from nodes that a user's template stands for."""
 
 
 def convert(module: ir.Model, templates: Mapping[str, Template] = MappingProxyType({})) -> Converted:
@@ -100,6 +102,7 @@ def convert(module: ir.Model, templates: Mapping[str, Template] = MappingProxyTy
         frozenset(walk.build.rewritten),
         tuple(walk.build.unrecognised),
         {name: error.message for name, error in lost.items()},
+        frozenset(walk.templated),
     )
 
 
@@ -116,6 +119,7 @@ class _Walk:
 
     def __init__(self, module: ir.Model, templates: Mapping[str, Template]) -> None:
         self.module, self.templates = module, templates
+        self.templated: set[str] = set()
         self.build = GraphBuilder()
         self.values: dict[str, Value | Refused] = {}
         self.folded: list[str] = []
@@ -138,8 +142,9 @@ class _Walk:
         try:
             template = self._template(node)
             if template is not None:
-                custom = read_custom_node(node, self.values)
+                custom = read_custom_node(node, self.module.opset_imports, self.values)
                 self._store(custom, (convert_templated(self.build, custom, template),))
+                self.templated.add(custom.outputs[0])
                 return
             op = self._node(node)
             if any(isinstance(value, Live) for value in op.inputs):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lipcert.errors import ModelError, UnsupportedModelError, UsageError
 from lipcert.frontend.convert import convert
 from lipcert.frontend.model import Model
+from lipcert.frontend.registry import is_known
 from lipcert.frontend.selfcheck import check_import
 from lipcert.frontend.templated import by_op, template_of, templated
 from lipcert.graph import Graph
@@ -70,6 +71,12 @@ def load_proto(proto: onnx.ModelProto, *, check: bool = True, templates: Sequenc
         raise ModelError("the model keeps weights in external data", hint="load it from its file")
     digest = hashlib.sha256(proto.SerializeToString(deterministic=True)).hexdigest()
     return _import(proto, "<memory>", digest, {}, None, check, templates)
+
+
+def model_digest(model: str | Path | onnx.ModelProto) -> str:
+    """The sha256 by which a model is known: of its file, or of its serialised form."""
+    data = _read(Path(model)) if isinstance(model, str | Path) else model.SerializeToString(deterministic=True)
+    return hashlib.sha256(data).hexdigest()
 
 
 def _import(
@@ -143,7 +150,7 @@ def _as_module(proto: onnx.ModelProto, folder: Path | None, templates: Mapping[s
         if folder is not None:
             ir.external_data.set_base_dir(module.graph, folder)
         if module.functions:
-            InlinePass(lambda f: template_of(templates, f.domain, f.name) is None)(module)
+            InlinePass(lambda f: is_known(f.domain, f.name) or template_of(templates, f.domain, f.name) is None)(module)
     except Exception as error:  # onnx-ir raises many kinds, each wrapping the one that says what is wrong
         cause: BaseException = error
         while cause.__cause__ is not None:

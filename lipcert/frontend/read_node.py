@@ -25,6 +25,8 @@ _HARMLESS = frozenset(
 )
 
 
+_NUMBERS = ("INT", "INTS", "FLOAT", "FLOATS")
+
 _JUMPS = frozenset(
     ("ArgMax", "ArgMin", "Ceil", "Equal", "Floor", "Hardmax", "IsInf", "IsNaN", "NonZero", "OneHot", "Round", "Unique")
 )
@@ -57,20 +59,21 @@ def read_node(node: ir.Node, opsets: dict[str, int], values: Mapping[str, Value 
     return OpNode(node.op_type, domain, node.name or "", opset, since, tuple(inputs), outputs, attributes)
 
 
-def read_custom_node(node: ir.Node, values: Mapping[str, Value | Refused]) -> OpNode:
+def read_custom_node(node: ir.Node, opsets: dict[str, int], values: Mapping[str, Value | Refused]) -> OpNode:
     """A node of an op that nothing defines, with the attributes that it has."""
     outputs = tuple(v.name or "" for v in node.outputs)
     label = f"{node.domain}.{node.op_type} node {node.name or (outputs[0] if outputs else '')!r}".lstrip(".")
     if not outputs or not outputs[0]:
         raise ModelError(f"{label}: its result has no name", hint=MALFORMED)
-    attributes = {name: a.value for name, a in node.attributes.items() if a.type.name in ("INT", "FLOAT", "FLOATS")}
+    attributes = {name: a.value for name, a in node.attributes.items() if a.type.name in _NUMBERS}
     if odd := sorted(set(node.attributes) - set(attributes)):
         raise UnsupportedModelError(f"{label}: attribute {odd[0]} is no number, nor a list of them")
     for name, given in attributes.items():
         if not np.all(np.isfinite(np.asarray(given, dtype=float))):
             raise ModelError(f"{label}: attribute {name} holds NaN or Inf", hint=MALFORMED)
     inputs = _inputs(node, values, label)
-    return OpNode(node.op_type, node.domain, node.name or "", 0, 0, tuple(inputs), outputs, attributes)
+    opset = node.version or opsets.get(node.domain, 0)
+    return OpNode(node.op_type, node.domain, node.name or "", opset, 0, tuple(inputs), outputs, attributes)
 
 
 def _inputs(node: ir.Node, values: Mapping[str, Value | Refused], label: str) -> list[Value | None]:

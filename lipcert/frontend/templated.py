@@ -15,8 +15,10 @@ from lipcert.activations.templated import TemplatedGroups
 from lipcert.errors import UsageError
 from lipcert.frontend.builder import GraphBuilder
 from lipcert.frontend.opnode import OpNode
-from lipcert.frontend.values import Value
+from lipcert.frontend.registry import is_known
+from lipcert.frontend.values import Known, Value
 from lipcert.graph import Graph, Groupwise
+from lipcert.operators import Dense, LinearOperator
 from lipcert.templates import Template
 
 
@@ -24,7 +26,11 @@ def by_op(templates: Sequence[Template]) -> dict[str, Template]:
     """The templates by the ops that they name; UsageError where two name the same."""
     found: dict[str, Template] = {}
     for template in templates:
+        if "group" in template.parameters:
+            raise UsageError(f"{template.origin}: parameters: group is the attribute that gives the size of groups")
         for op in template.activations:
+            if is_known("", op.removeprefix("ai.onnx.")) or is_known(*op.rpartition(".")[::2]):
+                raise UsageError(f"{template.origin}: activations: {op} is an op that lipcert knows by itself")
             if op in found:
                 raise UsageError(f"{template.origin}: activations: {op} has a template already: {found[op].origin}")
             found[op] = template
@@ -45,6 +51,8 @@ def templated(graph: Graph) -> list[Template]:
 def convert_templated(build: GraphBuilder, node: OpNode, template: Template) -> Value:
     """The node as groups that the template speaks of."""
     value = node.real(0)
+    if isinstance(value, Known):
+        node.refuse("its input is a constant, and a template says nothing of values")
     if len(node.inputs) != 1 or len(node.outputs) != 1:
         node.refuse("a template stands for ops of one input and one output", "give parameters as attributes")
     if not value.shape:
@@ -55,14 +63,33 @@ def convert_templated(build: GraphBuilder, node: OpNode, template: Template) -> 
     if unread := sorted(set(node.attributes) - node.read):
         node.refuse(f"attribute {unread[0]}", f"the template {template.name} has no parameter of that name")
     op = f"{node.domain}.{node.op_type}".lstrip(".")
-    function = TemplatedGroups(template, op, width, parameters)
-    shape = (*value.shape[:-1], value.shape[-1] // width * function.out_width)
-    return build.groupwise(node, value, function, shape)
+    try:
+        function = TemplatedGroups(template, op, width, groups, parameters)
+    except UsageError as error:
+        node.refuse(error.message)
+    shape = (*value.shape[:-1], value.shape[-1] // width * template.returned(width))
+    if function.onto is None or function.through is None:
+        return build.groupwise(node, value, function, shape)
+    rest = build.groupwise(node, value, function, (groups * function.out_width,))
+    parts = _grouped(function.through), _grouped(function.onto)
+    return build.affine(node, list(zip((value, rest), parts, strict=True)), shape)
+
+
+def _grouped(matrices: np.ndarray) -> LinearOperator:
+    """(G, m, k) as the block diagonal operator."""
+    groups, m, k = matrices.shape
+    if np.all(matrices == matrices[:1]):
+        return Dense(matrices[0], 0.0, copies=groups)
+    full = np.zeros((groups, m, groups, k))
+    full[np.arange(groups), :, np.arange(groups)] = matrices
+    return Dense(full.reshape(groups * m, groups * k))
 
 
 def _group(node: OpNode, template: Template, axis: int) -> int:
     width = node.attr("group", template.groups[0] if template.groups and len(template.groups) == 1 else axis)
-    if not isinstance(width, int) or width < 1 or axis % width:
+    if not isinstance(width, int):
+        node.refuse(f"attribute group is {width!r}, no integer")
+    if width < 1 or axis % width:
         node.refuse(f"its last axis of {axis} does not split into groups of {width}")
     return width
 
@@ -70,8 +97,8 @@ def _group(node: OpNode, template: Template, axis: int) -> int:
 def _parameter(node: OpNode, name: str, width: int, axis: int, groups: int) -> np.ndarray:
     """(groups, width)."""
     stored = np.asarray(node.required(name), dtype=np.float64).reshape(-1)
-    if stored.size == width:
-        return np.tile(stored, (groups, 1))
+    if stored.size in (1, width):
+        return np.tile(np.broadcast_to(stored, width), (groups, 1))
     if stored.size != axis:
-        node.malformed(f"{name} has {stored.size} entries for groups of {width} of an axis of {axis}")
+        node.refuse(f"{name} has {stored.size} entries for groups of {width} of an axis of {axis}")
     return np.tile(stored.reshape(-1, width), (groups * width // axis, 1))

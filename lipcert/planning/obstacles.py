@@ -23,7 +23,7 @@ def find_obstacle(problem: Problem) -> str | None:
                 return f"{node.activation.describe()} (node {node.origin!r}): {why}, {_reach((lower, upper))}"
         elif isinstance(node, Groupwise):
             bound = node.function.jacobian(*boxes[node.input])
-            if not np.all(np.isfinite(bound.norms)):
+            if not np.all(np.isfinite(bound.norms)) and bound.forms is None:
                 why = node.function.obstacle(*boxes[node.input])
                 return f"{node.function.describe()} (node {node.origin!r}): {why}, {_reach(boxes[node.input])}"
         elif isinstance(node, Product) and problem.graph.size(i):

@@ -13,7 +13,7 @@ from lipcert.certificate.encoding import decode_claim, decode_query, decode_witn
 from lipcert.errors import CertificateError, NotProvedError, UsageError
 from lipcert.frontend import Model
 from lipcert.problem import Problem, Query, pose
-from lipcert.report.report import Report
+from lipcert.report.report import Report, describe_templates
 from lipcert.templates import Template, parse_template
 
 
@@ -35,15 +35,14 @@ def check_report(report: Report, model: Model, *, strict: bool = False) -> Check
     `strict` proves in ball arithmetic (Arb) instead of float64 with error terms.
     """
     _check_identity(report, model)
+    stated_templates(report)
     status = report.data["result"].get("status")
     if status not in ("certified", "conditional") or report.upper is None:
         raise CertificateError(
             f"the report is {status}: it claims no certified bound", hint="run `lipcert bound` again"
         )
-    if [t.text for t in stated_templates(report)] != [t.text for t in model.templates]:
+    if report.data["model"].get("templates", []) != describe_templates(model.templates):
         raise CertificateError("the report is conditional on other templates than the model is loaded with")
-    if (status == "conditional") != bool(model.templates):
-        raise CertificateError(f"the report is {status}, and the model has {len(model.templates)} templates")
     try:
         query = decode_query(report.data["query"])
         problem = pose(model.graph, query)
@@ -58,7 +57,9 @@ def check_report(report: Report, model: Model, *, strict: bool = False) -> Check
 
 def stated_templates(report: Report) -> list[Template]:
     """The templates that the report's bound is conditional on, as it quotes them."""
-    stated = report.data["model"].get("templates", [])
+    stated, status = report.data["model"].get("templates", []), report.status
+    if status in ("certified", "conditional") and (status == "conditional") != bool(stated):
+        raise CertificateError(f"the report is {status}, and it names {'some' if stated else 'no'} templates")
     if not isinstance(stated, list) or not all(isinstance(e, dict) and isinstance(e.get("text"), str) for e in stated):
         raise CertificateError("model.templates: not a list of templates with their texts")
     try:
@@ -77,13 +78,19 @@ def _arithmetic(strict: bool) -> Arithmetic:
 
 def _check_identity(report: Report, model: Model) -> None:
     described = report.data["model"]
-    if described.get("sha256") != model.sha256:
-        raise CertificateError(
-            f"the report is about another model: sha256 {described.get('sha256')}, {model.path} has {model.sha256}",
-            hint="give the file that the report was made from",
-        )
+    check_digest(report, model.sha256, model.path)
     if described.get("external_data", {}) != model.external_data:
         raise CertificateError("the model's external data differ from those that the report was made from")
+
+
+def check_digest(report: Report, sha256: str, path: str) -> None:
+    """CertificateError where the report is about another model than the one of this digest."""
+    stated = report.data["model"].get("sha256")
+    if stated != sha256:
+        raise CertificateError(
+            f"the report is about another model: sha256 {stated}, {path} has {sha256}",
+            hint="give the file that the report was made from",
+        )
 
 
 def _check_upper(report: Report, problem: Problem, by: Arithmetic) -> float:

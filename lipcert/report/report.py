@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import platform
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from lipcert.certificate.encoding import encode, encode_query
 from lipcert.errors import CertificateError
+from lipcert.templates import Template
 
 if TYPE_CHECKING:
     from lipcert.frontend import Model
@@ -95,9 +97,7 @@ def describe_model(model: Model) -> dict[str, Any]:
         "notes": list(model.notes),
     }
     if model.templates:
-        described["templates"] = [
-            {"name": t.name, "title": t.title, "ops": list(t.activations), "text": t.text} for t in model.templates
-        ]
+        described["templates"] = describe_templates(model.templates)
     if model.check is not None:
         described["import_check"] = {
             "worst": model.check.worst,
@@ -106,6 +106,11 @@ def describe_model(model: Model) -> dict[str, Any]:
             "points": model.check.points,
         }
     return described
+
+
+def describe_templates(templates: Sequence[Template]) -> list[dict[str, Any]]:
+    """What a bound is conditional on, with the whole text of each file."""
+    return [{"name": t.name, "title": t.title, "ops": list(t.activations), "text": t.text} for t in templates]
 
 
 def _result(outcome: Outcome, model: Model) -> dict[str, Any]:
@@ -124,6 +129,11 @@ def _result(outcome: Outcome, model: Model) -> dict[str, Any]:
             "the supremum over the region of the Clarke Jacobian's norm (everywhere: the Lipschitz constant), of the "
             "real-valued function that the file denotes in exact arithmetic; "
             "float32 rounding of a deployed program is not covered"
+            + (
+                "; conditional: if the quadratic constraints of model.templates are true of the ops that they name"
+                if model.templates
+                else ""
+            )
         ),
     }
 

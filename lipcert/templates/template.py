@@ -33,8 +33,8 @@ MAX_GROUP = 256
 
 MAX_JACOBIANS = 120
 
-UNIT = 1e-9
-"""How far the norm of a unit vector may be from 1."""
+UNIT = 1e-6
+"""How far the norm of a unit vector may be from 1: it may be stored in float32."""
 
 SMALL = 1e-9
 """Relative size below which an eigenvalue, a singular value or a matrix counts as zero."""
@@ -203,9 +203,10 @@ class Template:
     def extremes(self, group_size: int, /, **parameters: np.ndarray) -> list[np.ndarray]:
         """The extreme Jacobians (out, group_size) of a complete template."""
         n, m = group_size, self.returned(group_size)
+        names = self._names(group_size, parameters)
         if isinstance(self.jacobians, str):
             return self._family(self.jacobians, n, m)
-        names, found = self._names(group_size, parameters), []
+        found = []
         for i, each in enumerate(self.jacobians or ()):
             parts = self._evaluated(f"complete: jacobians: number {i + 1}", each, names, (m, n))
             found.append(parts[CONSTANT])
@@ -251,7 +252,7 @@ class Template:
             raise self._error(f"parameters: {key}", f"{group_size} finite numbers are expected")
         if self.parameters[key].kind == "unit" and abs(float(np.linalg.norm(vector)) - 1) > UNIT:
             raise self._error(f"parameters: {key}", "its norm is not 1")
-        return vector
+        return vector / np.linalg.norm(vector) if self.parameters[key].kind == "unit" else vector
 
     def _error(self, where: str, what: str) -> UsageError:
         return UsageError(f"{self.origin}: {where}: {what}")

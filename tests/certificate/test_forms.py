@@ -681,7 +681,6 @@ def test_a_basis_of_the_norm_proves_what_the_norm_does(arithmetic: type[Arithmet
 # Corners.
 
 
-@pytest.mark.xfail(raises=ValueError, strict=True, reason="forms.add_form takes k for 0 where a node reads nothing")
 def test_groups_that_read_only_an_input_that_does_not_move_may_have_forms() -> None:
     rng = np.random.default_rng(15)
     nodes = (

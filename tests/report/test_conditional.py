@@ -161,9 +161,9 @@ TAMPERED: dict[str, tuple[Edit, tuple[str, ...]]] = {
     "a text that is no template": (lambda d: d["model"]["templates"][0].update(text="["), ("model.templates[0]",)),
     "a text that is none": (lambda d: d["model"]["templates"][0].update(text=1), ("model.templates",)),
     "no text": (lambda d: d["model"]["templates"][0].pop("text"), ("model.templates",)),
-    "templates in no list": (lambda d: d["model"].update(templates={}), ("model.templates",)),
-    "null": (lambda d: d["model"].update(templates=None), ("model.templates",)),
-    "said to be certified": (lambda d: d["result"].update(status="certified"), ("certified", "2 templates")),
+    "templates in no list": (lambda d: d["model"].update(templates={}), ("no templates",)),
+    "null": (lambda d: d["model"].update(templates=None), ("no templates",)),
+    "said to be certified": (lambda d: d["result"].update(status="certified"), ("certified", "some templates")),
     "said to be inconclusive": (lambda d: d["result"].update(status="inconclusive"), ("inconclusive",)),
     "a lower bound": (lambda d: d["result"].update(upper=d["result"]["upper"] * 0.9), ("result.upper",)),
     "another model": (lambda d: d["model"].update(sha256="0" * 64), ("another model",)),
@@ -194,7 +194,7 @@ REMOVED: dict[str, Edit] = {
 
 @pytest.mark.parametrize("name", REMOVED)
 def test_a_report_whose_templates_do_not_fit_verifies_nothing(honest: Data, name: str) -> None:
-    """Refused with one line, though as an error of the model or of usage: see below."""
+    """Refused with one line."""
     with pytest.raises(LipcertError) as caught:
         lipcert.check(edited(honest, REMOVED[name]), BOTH)
     assert "\n" not in str(caught.value)
@@ -202,13 +202,11 @@ def test_a_report_whose_templates_do_not_fit_verifies_nothing(honest: Data, name
         lipcert.check(edited(honest, REMOVED[name]), load_proto(BOTH, templates=TEMPLATES))
 
 
-@pytest.mark.xfail(strict=True, reason="the model is loaded with the report's templates before anything is compared")
 @pytest.mark.parametrize("name", REMOVED)
 def test_a_report_whose_templates_do_not_fit_is_a_refused_certificate(honest: Data, name: str) -> None:
     assert_refused(edited(honest, REMOVED[name]), BOTH)
 
 
-@pytest.mark.xfail(strict=True, reason="the model is loaded with the report's templates before its digest is compared")
 @pytest.mark.parametrize("other", [network(PLAIN), network(BEND), network(("com.example", "Third"))])
 def test_a_report_about_another_model_is_refused_as_such(honest: Data, other: onnx.ModelProto) -> None:
     assert_refused(Report(honest), other, "another model")
@@ -223,7 +221,6 @@ def added(data: Data) -> Report:
     return edited(data, lambda d: d["model"].update(templates=quoted))
 
 
-@pytest.mark.xfail(strict=True, reason="a template for no node is wrong usage, in a report as well: status 2")
 @pytest.mark.parametrize("status", ["certified", "conditional"])
 def test_templates_added_to_a_certified_report_are_refused(certified: Data, status: str) -> None:
     report = edited(added(certified).data, lambda d: d["result"].update(status=status))
@@ -233,13 +230,13 @@ def test_templates_added_to_a_certified_report_are_refused(certified: Data, stat
 def test_templates_added_to_a_certified_report_verify_nothing(certified: Data) -> None:
     with pytest.raises(LipcertError):
         lipcert.check(added(certified), network(PLAIN))
-    with pytest.raises(CertificateError, match="other templates"):
+    with pytest.raises(CertificateError, match="names some templates"):
         lipcert.check(added(certified), load_proto(network(PLAIN)))
 
 
 def test_a_certified_report_is_not_made_conditional(certified: Data) -> None:
     conditional = edited(certified, lambda d: d["result"].update(status="conditional"))
-    assert_refused(conditional, network(PLAIN), "conditional", "0 templates")
+    assert_refused(conditional, network(PLAIN), "conditional", "no templates")
 
 
 @pytest.mark.parametrize("edit", [STRONGER, NOT_EVEN_TRUE], ids=["stronger", "not even true"])
@@ -253,7 +250,6 @@ def test_a_stronger_assumption_is_verified_as_what_it_is(honest: Data, edit: Edi
         lipcert.check(report, load_proto(BOTH, templates=TEMPLATES))
 
 
-@pytest.mark.xfail(strict=True, reason="only the text is compared, not what the report says of it beside")
 @pytest.mark.parametrize("field", [{"name": "groupsort"}, {"title": "Proven"}, {"ops": ["Relu"]}], ids=str)
 def test_what_is_said_of_a_template_is_what_its_text_says(honest: Data, field: Data) -> None:
     assert_refused(edited(honest, lambda d: d["model"]["templates"][0].update(field)), BOTH)

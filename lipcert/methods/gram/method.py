@@ -21,7 +21,7 @@ from lipcert.certificate.symbol import MAX_AXES, MAX_CELLS, symbol_kernel
 from lipcert.errors import NotProvedError
 from lipcert.methods.base import Progress
 from lipcert.methods.boxes import choose_boxes
-from lipcert.methods.product.method import SLACK, SPARE, deadline, implicit
+from lipcert.methods.product.method import SLACK, SPARE, deadline, for_lipsdp_only
 from lipcert.methods.product.proofs import Found
 from lipcert.methods.product.spectral import spectral_chain
 from lipcert.operators import Diagonal, Identity, LinearOperator, Product, Reduction, Row, Selection, Sum
@@ -43,7 +43,7 @@ class GramMethod:
     name = "gram"
 
     def accepts(self, problem: Problem) -> str | None:
-        return implicit(problem)
+        return for_lipsdp_only(problem)
 
     def claims(self, problem: Problem, progress: Progress) -> Iterator[Claim]:
         by = progress.arithmetic

@@ -10,12 +10,13 @@ from itertools import chain
 import numpy as np
 
 from lipcert.activations.jacobian import BlockBound
+from lipcert.activations.templated import TemplatedGroups
 from lipcert.arithmetic.threads import one_thread
 from lipcert.certificate.chains import Setting, prepare_split
 from lipcert.certificate.claim import Claim, Composed, FormChoice, Inequality, Scaling
 from lipcert.certificate.inequality import inequality_bound
 from lipcert.errors import NotProvedError
-from lipcert.graph import FixedPoint
+from lipcert.graph import FixedPoint, Groupwise
 from lipcert.methods.base import OutOfTime, Progress, Unsuitable
 from lipcert.methods.boxes import choose_boxes
 from lipcert.methods.lipsdp.composition import composed_claim
@@ -129,6 +130,10 @@ def _why_none(problem: Problem) -> str:
     loops = [node for node in problem.graph.nodes if isinstance(node, FixedPoint)]
     if loops:
         return f"the fixed point {loops[0].origin!r} may not be well-posed, or has more than {MOST} neurons"
+    functions = [node.function for node in problem.graph.nodes if isinstance(node, Groupwise)]
+    templated = [f.describe() for f in functions if isinstance(f, TemplatedGroups)]
+    if templated:
+        return f"what is said of {templated[0]} may be too little, or there is too much of it"
     return "constant outputs, or layers of very unlike size"
 
 

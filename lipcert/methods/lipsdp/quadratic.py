@@ -57,11 +57,11 @@ class _Forms:
 def quadratic_iterates(program: Program, tick: Callable[[], None]) -> Iterator[Iterate]:
     """Feasible iterates with forms, each better than the last; none where there is no start, or too much to do."""
     inputs, multipliers = np.ones(program.inputs if program.each_input else 1), np.ones(program.groups)
-    if not any(f.required for f in program.forms):
-        scaled = feasible_start(program)
-        if scaled is None:
-            return
+    scaled = feasible_start(program)  # for groups without norms as if they were 1: at least the sizes are right
+    if scaled is not None:
         inputs, multipliers = scaled.inputs, scaled.multipliers
+    elif not any(f.required for f in program.forms):
+        return
     built, forms, constant, b, y = _built(program, inputs, multipliers)
     if built.count > MAX_PAIRS:
         return

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from lipcert.activations.templated import TemplatedGroups
 from lipcert.certificate.boxes import propagate
 from lipcert.certificate.chains import Setting, absolute_bound, prepare, step_terms
 from lipcert.certificate.claim import AbsoluteChain, Claim, SpectralChain
-from lipcert.graph import FixedPoint
+from lipcert.graph import FixedPoint, Groupwise
 from lipcert.methods.base import OutOfTime, Progress
 from lipcert.methods.boxes import choose_boxes
 from lipcert.methods.product.proofs import Found, prove_norm
@@ -33,10 +34,14 @@ SPARE = 1e-300
 """The same for values so small that underflow terms outweigh them."""
 
 
-def implicit(problem: Problem) -> str | None:
-    """Why methods that go node after node do not take a problem: it has fixed points."""
-    found = [node.origin for node in problem.graph.nodes if isinstance(node, FixedPoint)]
-    return f"the fixed point {found[0]!r} is bounded by LipSDP only" if found else None
+def for_lipsdp_only(problem: Problem) -> str | None:
+    """Why methods that go node after node do not take a problem: it has fixed points, or ops known by a template."""
+    for node in problem.graph.nodes:
+        if isinstance(node, FixedPoint):
+            return f"the fixed point {node.origin!r} is bounded by LipSDP only"
+        if isinstance(node, Groupwise) and isinstance(node.function, TemplatedGroups):
+            return f"{node.function.describe()} is bounded by LipSDP only"
+    return None
 
 
 class ProductMethod:
@@ -45,7 +50,7 @@ class ProductMethod:
     name = "product"
 
     def accepts(self, problem: Problem) -> str | None:
-        return implicit(problem)
+        return for_lipsdp_only(problem)
 
     def claims(self, problem: Problem, progress: Progress) -> Iterator[Claim]:
         by = progress.arithmetic
