@@ -11,12 +11,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lipcert.api import bound, check, layer_norms, load
+    from lipcert.api import bound, check, layer_norms, load, reach
     from lipcert.errors import LipcertError
     from lipcert.nn import conv_norm
     from lipcert.report import Report
 
-__all__ = ["LipcertError", "Report", "bound", "check", "conv_norm", "layer_norms", "load"]
+__all__ = ["LipcertError", "Report", "bound", "check", "conv_norm", "layer_norms", "load", "reach"]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,8 +25,9 @@ from lipcert.problem import (
     parse_norm,
     pose,
 )
-from lipcert.report import CheckResult, Report, check_report, parse_report
-from lipcert.report.check import check_digest, stated_templates
+from lipcert.report import CheckResult, Report, check_report
+from lipcert.report.check import ReachCheck, check_digest, check_reach, stated_templates
+from lipcert.report.reach import ReachReport, parse_any
 from lipcert.templates import Template, read_template
 
 if TYPE_CHECKING:
@@ -158,11 +160,11 @@ def layer_norms(
 
 
 def check(
-    report: Report | str | Path,
+    report: Report | ReachReport | str | Path,
     model: str | Path | onnx.ModelProto | Model,
     *,
     strict: bool = False,
-) -> CheckResult:
+) -> CheckResult | ReachCheck:
     """Prove a report's bounds again, from its evidence and the model; raises CertificateError saying what fails.
 
     `strict` proves in ball arithmetic (Arb) instead of float64 with error terms.
@@ -171,23 +173,61 @@ def check(
         >>> lipcert.check(report, "models/digits_relu.onnx").upper <= report.upper
         True
     """
-    if not isinstance(report, Report):
+    if not isinstance(report, Report | ReachReport):
         report = read_report(report)
     if isinstance(model, Model):
-        return check_report(report, model, strict=strict)
+        return _checked(report, model, strict)
     check_digest(report, model_digest(model), str(model) if isinstance(model, str | Path) else "<memory>")
     try:
         loaded = load(model, templates=stated_templates(report))
     except (UsageError, UnsupportedModelError) as error:
         raise CertificateError(f"the model cannot be read as the report says: {error.message}") from None
-    return check_report(report, loaded, strict=strict)
+    return _checked(report, loaded, strict)
 
 
-def read_report(path: str | Path) -> Report:
-    """Read a report written with `lipcert bound --json`; "-" reads standard input."""
+def _checked(report: Report | ReachReport, model: Model, strict: bool) -> CheckResult | ReachCheck:
+    if isinstance(report, ReachReport):
+        return check_reach(report, model, strict=strict)
+    return check_report(report, model, strict=strict)
+
+
+def reach(
+    model: str | Path | onnx.ModelProto | torch.nn.Module | Model,
+    *,
+    example: Any = None,
+    center: Any = None,
+    eps: float | None = None,
+    ball: Any = math.inf,
+    region: Region | None = None,
+    outputs: int | list[int] | OutputChoice | None = None,
+    inputs: list[str] | None = None,
+    output: str = "",
+    timeout: float | None = None,
+    templates: Sequence[str | Path | Template] = (),
+) -> ReachReport:
+    """Certify where the outputs can go over a region: a box around them, and values in it that are attained.
+
+    A ball of radius `eps` around `center` (in the norm `ball`, by default l-infinity), or a lipcert.problem Box.
+
+        >>> report = lipcert.reach("models/digits_relu.onnx", center=np.zeros(64), eps=0.01)
+        >>> bool(np.all(report.lower <= report.upper))
+        True
+    """
+    from lipcert.planning.reach import solve_reach
+    from lipcert.report.reach import build_reach
+
+    loaded = load(model, example=example, templates=templates)
+    query = Query(outputs=_outputs(outputs), inputs=tuple(inputs or ()), output=output)
+    size = sum(size_of(t.shape) for t in loaded.inputs if not query.inputs or t.name in query.inputs)
+    query = Query(**{**vars(query), "region": _region(region, center, eps, ball, query, size)})
+    return build_reach(loaded, query, solve_reach(pose(loaded.graph, query), timeout=timeout))
+
+
+def read_report(path: str | Path) -> Report | ReachReport:
+    """Read a report written with `lipcert bound --json` or `lipcert reach --json`; "-" reads standard input."""
     try:
         text = sys.stdin.read() if str(path) == "-" else Path(path).read_text(encoding="utf-8")
-        return parse_report(text, str(path))
+        return parse_any(text, str(path))
     except UnicodeDecodeError:
         raise UsageError(f"{path}: not a JSON report", hint="name a report that `lipcert bound --json` wrote") from None
     except OSError as error:

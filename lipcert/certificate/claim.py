@@ -180,6 +180,30 @@ class Claim:
 
 
 @dataclass(frozen=True, eq=False)
+class BoxClaim:
+    """Every output of the posed problem lies between `lower` and `upper` over the region.
+
+    `linear`: by linear bounds (certificate.linear_bounds), not by intervals.
+    """
+
+    lower: np.ndarray
+    upper: np.ndarray
+    linear: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Extremes:
+    """Points of the region, one for each output, at which it is at most `lower`, and at least `upper`."""
+
+    lowest: np.ndarray
+    """(outputs, inputs)."""
+
+    highest: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class Witness:
     """A point of the region and a direction along which the derivative attains the lower bound."""
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from lipcert.certificate.claim import Claim, Witness
+from lipcert.certificate.claim import BoxClaim, Claim, Extremes, Witness
 from lipcert.errors import CertificateError, UsageError
 from lipcert.problem import Query, norm_name, parse_norm
 from lipcert.problem.outputs import AllOutputs, Margin, SomeOutputs
@@ -56,6 +56,14 @@ def encode_array(array: np.ndarray) -> dict[str, Any]:
 
 def decode_claim(data: Any) -> Claim:
     return _decode(Claim, data, "certificate", 0)
+
+
+def decode_box(data: Any) -> BoxClaim:
+    return _decode(BoxClaim, data, "certificate", 0)
+
+
+def decode_extremes(data: Any) -> Extremes:
+    return _decode(Extremes, data, "attained", 0)
 
 
 def decode_witness(data: Any) -> Witness:

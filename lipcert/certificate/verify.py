@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+
+import numpy as np
 
 from lipcert.arithmetic.rounding import flushes_to_zero
 from lipcert.certificate.arithmetic import Arithmetic
-from lipcert.certificate.boxes import propagate
+from lipcert.certificate.boxes import Bounds, propagate
 from lipcert.certificate.chains import absolute_bound, prepare, prepare_split, spectral_bound
-from lipcert.certificate.claim import AbsoluteChain, Claim, Composed, Inequality, SingleEvidence, Witness
+from lipcert.certificate.claim import (
+    AbsoluteChain,
+    BoxClaim,
+    Claim,
+    Composed,
+    Extremes,
+    Inequality,
+    SingleEvidence,
+    Witness,
+)
 from lipcert.certificate.composed import composed_bound
 from lipcert.certificate.inequality import inequality_bound
 from lipcert.certificate.linear_bounds import linear_boxes
 from lipcert.certificate.witness import attained
 from lipcert.errors import NotProvedError
-from lipcert.problem import Problem
+from lipcert.problem import Box, Problem
 
 
 def verify(problem: Problem, claim: Claim, by: Arithmetic | None = None) -> float:
@@ -58,6 +70,46 @@ def verify_witness(problem: Problem, witness: Witness, by: Arithmetic | None = N
     """The lower bound that the witness attains, or NotProvedError."""
     _check_underflow()
     return attained(problem, witness, by or Arithmetic())
+
+
+def verify_box(problem: Problem, claim: BoxClaim, by: Arithmetic | None = None) -> Bounds:
+    """The box that is proven, inside the claimed one; NotProvedError with the output that leaves it."""
+    _check_underflow()
+    by = by or Arithmetic()
+    size = problem.size_out
+    if claim.lower.shape != (size,) or claim.upper.shape != (size,):
+        raise NotProvedError(f"the claimed box does not have {size} outputs")
+    boxes = linear_boxes(problem, by) if claim.linear else propagate(problem, by)
+    low, high = boxes[problem.y]
+    inside = (low >= claim.lower) & (high <= claim.upper)
+    if not np.all(inside):
+        j = int(np.argmin(inside))
+        claimed = f"[{claim.lower[j]:.17g}, {claim.upper[j]:.17g}]"
+        raise NotProvedError(f"output {j} is proven within [{low[j]:.17g}, {high[j]:.17g}], and {claimed} is claimed")
+    return low, high
+
+
+def verify_extremes(problem: Problem, claim: Extremes, by: Arithmetic | None = None) -> None:
+    """NotProvedError where a point is not certainly in the region, or its output not certainly as low or high."""
+    _check_underflow()
+    by = by or Arithmetic()
+    shape = (problem.size_out, problem.size_in)
+    if claim.lowest.shape != shape or claim.highest.shape != shape:
+        raise NotProvedError(f"the points are not {shape[0]} of {shape[1]} entries")
+    if claim.lower.shape != shape[:1] or claim.upper.shape != shape[:1]:
+        raise NotProvedError(f"the attained values are not {shape[0]}")
+    for j in range(shape[0]):
+        high, low = value_at(problem, claim.lowest[j], by)[1][j], value_at(problem, claim.highest[j], by)[0][j]
+        if not (high <= claim.lower[j] and claim.upper[j] <= low):
+            raise NotProvedError(f"output {j} is not proven to attain [{claim.lower[j]:.17g}, {claim.upper[j]:.17g}]")
+
+
+def value_at(problem: Problem, point: np.ndarray, by: Arithmetic) -> Bounds:
+    """Bounds on the outputs at a point, which must be in the region."""
+    if not problem.query.region.contains(point):
+        raise NotProvedError("a point is not certainly in the region")
+    single = replace(problem, query=replace(problem.query, region=Box(point, point)))
+    return propagate(single, type(by)())[problem.y]  # nothing of it is worth keeping
 
 
 def _check_underflow() -> None:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lipcert.cli.region import read_outputs, read_region, region_options
+
 if TYPE_CHECKING:
-    from lipcert.frontend import Model
-    from lipcert.problem import OutputChoice, Region
     from lipcert.report import Report
 
 
@@ -17,17 +17,7 @@ if TYPE_CHECKING:
 @click.option("--norm", default="2", show_default=True, metavar="P", help="Norm of inputs and outputs: 1, 2 or inf.")
 @click.option("--norm-in", metavar="P", help="Norm of inputs, where it differs.")
 @click.option("--norm-out", metavar="P", help="Norm of outputs, where it differs.")
-@click.option("--center", metavar="X", help="Ball around X: an npy, npz or csv file, or numbers (0 fills them all).")
-@click.option("--eps", type=float, metavar="R", help="Radius of the ball, in the model's input units.")
-@click.option("--ball", metavar="P", help="Norm of the ball: 1, 2 or inf (default: the norm of inputs).")
-@click.option("--row", type=int, help="Row of the file that --center names, from 0.")
-@click.option("--skip-columns", type=click.IntRange(min=0), default=0, help="Leading numbers of the row to skip.")
-@click.option("--scale", type=float, default=1.0, help="Divide the center by this, e.g. 255.")
-@click.option("--layout", type=click.Choice(["chw", "hwc"]), default="chw", help="How the file stores an image.")
-@click.option("--box", metavar="LO,HI", help="A box: two numbers for all inputs, or two files.")
-@click.option("--spec", metavar="FILE", help="The input box of a VNN-LIB file.")
-@click.option("--outputs", metavar="I,J,..", help="Only these outputs, from 0.")
-@click.option("--margin", metavar="I,J", help="Output I minus output J.")
+@region_options
 @click.option("--input", "inputs", multiple=True, metavar="NAME", help="Vary only this input (repeatable).")
 @click.option("--output", default="", metavar="NAME", help="Which output, where the model has several.")
 @click.option("--method", default="auto", show_default=True, help="auto, or one backend: product, lipsdp, gram.")
@@ -75,8 +65,8 @@ def bound(
             loaded,
             norm_in=norm_in,
             norm_out=norm_out,
-            region=_region(loaded, options),
-            outputs=_outputs(options),
+            region=read_region(loaded, options, options["norm_in"] or options["norm"]),
+            outputs=read_outputs(options),
             inputs=list(options["inputs"]),
             output=options["output"],
             method=options["method"],
@@ -110,62 +100,3 @@ def _norms(options: dict[str, Any]) -> tuple[float, float]:
     norm_in = both if options["norm_in"] is None else parse_norm(options["norm_in"], "--norm-in")
     norm_out = both if options["norm_out"] is None else parse_norm(options["norm_out"], "--norm-out")
     return norm_in, norm_out
-
-
-def _region(model: Model, options: dict[str, Any]) -> Region:
-    from lipcert.errors import UsageError
-    from lipcert.problem import Everywhere, parse_norm
-    from lipcert.problem.reading import read_ball, read_box, read_vnnlib
-
-    given = [name for name in ("center", "box", "spec") if options[name] is not None]
-    if len(given) > 1:
-        raise UsageError(f"--{given[0]} and --{given[1]} both give a region", hint="use one of them")
-    if (options["eps"] is None) != (options["center"] is None):
-        raise UsageError("a ball needs both --center and --eps")
-    if options["center"] is None:
-        for name, default in (("row", None), ("skip_columns", 0), ("scale", 1.0), ("layout", "chw")):
-            if options[name] != default:
-                raise UsageError(f"--{name.replace('_', '-')} describes the file of --center, which is not given")
-    shape = _input_shape(model, options["inputs"])
-    if options["center"] is not None:
-        return read_ball(
-            options["center"],
-            options["eps"],
-            parse_norm(options["ball"] or options["norm_in"] or options["norm"], "--ball"),
-            shape,
-            row=options["row"],
-            skip_columns=options["skip_columns"],
-            scale=options["scale"],
-            layout=options["layout"],
-        )
-    if options["ball"] is not None:
-        raise UsageError("--ball needs --center and --eps")
-    if options["box"] is not None:
-        return read_box(options["box"], shape)
-    if options["spec"] is not None:
-        size = 1
-        for d in shape:
-            size *= d
-        return read_vnnlib(options["spec"], size)
-    return Everywhere()
-
-
-def _input_shape(model: Model, names: tuple[str, ...]) -> tuple[int, ...]:
-    """The shape of the varying input; several are read as one flat vector."""
-    from lipcert.operators import size_of
-
-    chosen = [t for t in model.inputs if not names or t.name in names]
-    if len(chosen) == 1:
-        return chosen[0].shape
-    return (sum(size_of(t.shape) for t in chosen),)
-
-
-def _outputs(options: dict[str, Any]) -> OutputChoice | None:
-    from lipcert.errors import UsageError
-    from lipcert.problem import parse_margin, parse_outputs
-
-    if options["outputs"] is not None and options["margin"] is not None:
-        raise UsageError("--outputs and --margin both choose outputs", hint="use one of them")
-    if options["outputs"] is not None:
-        return parse_outputs(options["outputs"])
-    return None if options["margin"] is None else parse_margin(options["margin"])

@@ -5,14 +5,18 @@ Imports the trusted kernel and the frontend only; no method, no torch and no sol
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from lipcert.certificate import verify, verify_witness
+import numpy as np
+
+from lipcert.certificate import verify, verify_box, verify_extremes, verify_witness
 from lipcert.certificate.arithmetic import Arithmetic
-from lipcert.certificate.encoding import decode_claim, decode_query, decode_witness
+from lipcert.certificate.encoding import decode_box, decode_claim, decode_extremes, decode_query, decode_witness
 from lipcert.errors import CertificateError, NotProvedError, UsageError
 from lipcert.frontend import Model
 from lipcert.problem import Problem, Query, pose
+from lipcert.report.reach import ReachReport
 from lipcert.report.report import Report, describe_templates
 from lipcert.templates import Template, parse_template
 
@@ -43,11 +47,8 @@ def check_report(report: Report, model: Model, *, strict: bool = False) -> Check
         )
     if report.data["model"].get("templates", []) != describe_templates(model.templates):
         raise CertificateError("the report is conditional on other templates than the model is loaded with")
-    try:
-        query = decode_query(report.data["query"])
-        problem = pose(model.graph, query)
-    except UsageError as error:
-        raise CertificateError(f"the query does not fit the model: {error.message}") from None
+    problem = _problem(report, model)
+    query = problem.query
     by = _arithmetic(strict)
     upper = _check_upper(report, problem, by)
     lower = _check_lower(report, problem, by)
@@ -55,7 +56,42 @@ def check_report(report: Report, model: Model, *, strict: bool = False) -> Check
     return CheckResult(upper, lower, query, by.name, model.templates)
 
 
-def stated_templates(report: Report) -> list[Template]:
+@dataclass(frozen=True)
+class ReachCheck:
+    """What a check of a reach report proved: a box inside the reported one, and the attained values."""
+
+    lower: np.ndarray
+    upper: np.ndarray
+    query: Query
+    arithmetic: str
+    templates: tuple[Template, ...] = ()
+
+
+def check_reach(report: ReachReport, model: Model, *, strict: bool = False) -> ReachCheck:
+    """Prove the report's box for this model again, or raise CertificateError saying what fails."""
+    _check_identity(report, model)
+    if report.data["model"].get("templates", []) != describe_templates(model.templates):
+        raise CertificateError("the report is conditional on other templates than the model is loaded with")
+    problem = _problem(report, model)
+    by = _arithmetic(strict)
+    claim = decode_box(report.data.get("certificate"))
+    low, high = verify_box(problem, claim, by)
+    stated = [[None if not math.isfinite(v) else v for v in end.tolist()] for end in (claim.lower, claim.upper)]
+    if [report.data["result"].get("lower"), report.data["result"].get("upper")] != stated:
+        raise CertificateError("result.lower and result.upper are not those of the certificate")
+    if report.data.get("attained") is not None:
+        verify_extremes(problem, decode_extremes(report.data["attained"]), by)
+    return ReachCheck(low, high, decode_query(report.data["query"]), by.name, model.templates)
+
+
+def _problem(report: Report | ReachReport, model: Model) -> Problem:
+    try:
+        return pose(model.graph, decode_query(report.data["query"]))
+    except UsageError as error:
+        raise CertificateError(f"the query does not fit the model: {error.message}") from None
+
+
+def stated_templates(report: Report | ReachReport) -> list[Template]:
     """The templates that the report's bound is conditional on, as it quotes them."""
     stated, status = report.data["model"].get("templates", []), report.status
     if status in ("certified", "conditional") and (status == "conditional") != bool(stated):
@@ -76,14 +112,14 @@ def _arithmetic(strict: bool) -> Arithmetic:
     return BallArithmetic()
 
 
-def _check_identity(report: Report, model: Model) -> None:
+def _check_identity(report: Report | ReachReport, model: Model) -> None:
     described = report.data["model"]
     check_digest(report, model.sha256, model.path)
     if described.get("external_data", {}) != model.external_data:
         raise CertificateError("the model's external data differ from those that the report was made from")
 
 
-def check_digest(report: Report, sha256: str, path: str) -> None:
+def check_digest(report: Report | ReachReport, sha256: str, path: str) -> None:
     """CertificateError where the report is about another model than the one of this digest."""
     stated = report.data["model"].get("sha256")
     if stated != sha256:

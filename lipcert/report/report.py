@@ -64,7 +64,7 @@ def build_report(model: Model, query: Query, outcome: Outcome) -> Report:
     return Report(
         {
             "schema": SCHEMA,
-            "tool": {"name": "lipcert", "version": version("lipcert")},
+            "tool": describe_tool(),
             "model": describe_model(model),
             "query": encode_query(query),
             "result": _result(outcome, model),
@@ -79,7 +79,7 @@ def build_report(model: Model, query: Query, outcome: Outcome) -> Report:
                 for a in outcome.attempts
             ],
             "certificate": None if outcome.claim is None else encode(outcome.claim),
-            "environment": _environment(),
+            "environment": describe_environment(),
         }
     )
 
@@ -138,7 +138,11 @@ def _result(outcome: Outcome, model: Model) -> dict[str, Any]:
     }
 
 
-def _environment() -> dict[str, str]:
+def describe_tool() -> dict[str, str]:
+    return {"name": "lipcert", "version": version("lipcert")}
+
+
+def describe_environment() -> dict[str, str]:
     packages = ("numpy", "onnx", "onnxruntime", "torch", "python-flint")
     return {
         "python": platform.python_version(),
@@ -147,21 +151,27 @@ def _environment() -> dict[str, str]:
     }
 
 
-def parse_report(text: str, source: str) -> Report:
-    """Read a report; CertificateError where it is not one, or lacks what a check needs."""
+def parse_document(text: str, source: str, schemas: Sequence[str]) -> dict[str, Any]:
+    """A JSON document of one of these schemas; CertificateError where it is none."""
     try:
         data = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise CertificateError(
             f"{source}: not JSON: {error}", hint="give a report that `lipcert bound --json` wrote"
         ) from None
-    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+    if not isinstance(data, dict) or data.get("schema") not in schemas:
         raise CertificateError(
             f"{source}: not a {SCHEMA} report", hint="give a report that `lipcert bound --json` wrote"
         )
     for part in ("model", "query", "result"):
         if not isinstance(data.get(part), dict):
             raise CertificateError(f"{source}: {part} is missing")
+    return data
+
+
+def parse_report(text: str, source: str) -> Report:
+    """Read a report; CertificateError where it is not one, or lacks what a check needs."""
+    data = parse_document(text, source, (SCHEMA,))
     for name in ("upper", "lower"):
         value = data["result"].get(name)
         number = type(value) in (int, float) and 0 <= value <= sys.float_info.max

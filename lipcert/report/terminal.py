@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -13,8 +14,11 @@ from rich.text import Text
 from lipcert.certificate.encoding import decode_query
 from lipcert.errors import printable
 from lipcert.problem import Query, norm_name
-from lipcert.report.check import CheckResult
+from lipcert.report.check import CheckResult, ReachCheck
+from lipcert.report.reach import ReachReport
 from lipcert.report.report import Report
+
+ARITHMETICS = {"float64": "float64 with proven error terms", "balls": "ball arithmetic (Arb)"}
 
 
 def print_bound(report: Report, limit: float | None, json_path: str | None, quiet: bool) -> None:
@@ -47,9 +51,50 @@ def print_bound(report: Report, limit: float | None, json_path: str | None, quie
     show(table)
 
 
-def print_check(report: Report, result: CheckResult, report_path: str, model_path: str) -> None:
+MAX_LINES = 40
+"""Outputs that are listed."""
+
+
+def print_reach(report: ReachReport, json_path: str | None, quiet: bool) -> None:
+    """The box of `lipcert reach`; with quiet, its numbers alone."""
+    ends = list(zip(report.lower.tolist(), report.upper.tolist(), strict=True))
+    if quiet:
+        for low, high in ends:
+            print(f"{low!r} {high!r}")
+        return
+    result, query = report.data["result"], decode_query(report.data["query"])
+    table = _grid()
+    table.add_row("model", _model_line(report.data["model"]))
+    table.add_row("query", plain(f"reach, {query.region.describe()}, {query.outputs.describe()}"))
+    style = "bold green" if report.status == "certified" else "bold yellow"
+    table.add_row(Text(report.status, style=style), f"by {result['boxes']}, {result['seconds']:.2f} s")
+    for template in report.data["model"].get("templates", []):
+        table.add_row("assumes", plain(_assumption(template["name"], template["ops"])))
+    attained = report.attained
+    for j, (low, high) in enumerate(ends[:MAX_LINES]):
+        seen = ""
+        if attained is not None:
+            seen = (
+                f"   attained [{shown(float(attained[0][j]), 6, up=True)}, {shown(float(attained[1][j]), 6, up=False)}]"
+            )
+        table.add_row(f"{j}", f"[{shown(low, 8, up=False)}, {shown(high, 8, up=True)}]{seen}")
+    if len(ends) > MAX_LINES:
+        table.add_row("...", f"{len(ends) - MAX_LINES} more outputs: --json has them all, -q prints them")
+    if json_path is not None:
+        table.add_row(
+            "report", plain(f"{json_path}   (re-verify: lipcert check {json_path} {report.data['model']['path']})")
+        )
+    show(table)
+
+
+def print_check(
+    report: Report | ReachReport, result: CheckResult | ReachCheck, report_path: str, model_path: str
+) -> None:
     """The verdict of `lipcert check`."""
     table = _grid()
+    if isinstance(report, ReachReport) or isinstance(result, ReachCheck):
+        _print_reach_check(report, result, report_path, model_path)
+        return
     table.add_row("report", plain(f"{report_path}, about {model_path}"))
     table.add_row("query", _query_line(result.query))
     upper, proven = shown(report.upper, 10, up=True), shown(result.upper, 10, up=True)
@@ -60,8 +105,21 @@ def print_check(report: Report, result: CheckResult, report_path: str, model_pat
     if report.lower > 0:
         lower, attained = shown(report.lower, 10, up=False), shown(result.lower, 10, up=False)
         table.add_row("attained", f"lower {lower}   the witness proves {attained}")
-    name = {"float64": "float64 with proven error terms", "balls": "ball arithmetic (Arb)"}[result.arithmetic]
-    table.add_row("arithmetic", name)
+    table.add_row("arithmetic", ARITHMETICS[result.arithmetic])
+    show(table)
+
+
+def _print_reach_check(
+    report: Report | ReachReport, result: CheckResult | ReachCheck, report_path: str, model_path: str
+) -> None:
+    table = _grid()
+    table.add_row("report", plain(f"{report_path}, about {model_path}"))
+    table.add_row("query", plain(f"reach, {result.query.region.describe()}, {result.query.outputs.describe()}"))
+    verdict = Text("verified if", style="bold yellow") if result.templates else Text("verified", style="bold green")
+    for template in result.templates:
+        table.add_row("assumes", plain(_assumption(template.name, template.activations)))
+    table.add_row(verdict, f"the box of {np.size(report.lower)} outputs, and what is attained in it")
+    table.add_row("arithmetic", ARITHMETICS[result.arithmetic])
     show(table)
 
 

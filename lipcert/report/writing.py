@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from lipcert.errors import UsageError
+from lipcert.report.reach import ReachReport
 from lipcert.report.report import Report
 
 
@@ -18,7 +19,7 @@ def check_writable(path: str, option: str = "--json") -> None:
         raise UsageError(f"{option}: cannot write {path}", hint="name a file in a folder that exists and is writable")
 
 
-def write_json(report: Report, path: str, option: str = "--json") -> None:
+def write_json(report: Report | ReachReport, path: str, option: str = "--json") -> None:
     """Write to `path`, or to stdout for "-"."""
     text = report.to_json() + "\n"
     if path == "-":

@@ -63,8 +63,8 @@ def _starting_points(problem: Problem, random: np.random.Generator) -> np.ndarra
     """Points of the region; everywhere: Gaussian at several scales, the origin and the unit cube."""
     n, region = problem.size_in, problem.query.region
     if isinstance(region, Ball | Box):
-        inside = _project(region, _center(region) + random.uniform(-1, 1, (RESTARTS, n)) * _half_widths(region, n))
-        inside[0] = _center(region)
+        inside = project(region, region_center(region) + random.uniform(-1, 1, (RESTARTS, n)) * half_widths(region, n))
+        inside[0] = region_center(region)
         return inside
     scales = np.repeat([0.1, 0.3, 1.0, 3.0], RESTARTS // 4)[:, None]
     points = scales * random.standard_normal((RESTARTS, n))
@@ -84,7 +84,7 @@ def _ascend(
 
     network = TorchNetwork(problem, choose_device(device), torch.float32)
     p, q, region = problem.query.norm_in, problem.query.norm_out, problem.query.region
-    widths = _half_widths(region, problem.size_in)
+    widths = half_widths(region, problem.size_in)
     free = not isinstance(region, Ball | Box)
     scale = torch.as_tensor(np.ones(problem.size_in) if free else widths, dtype=torch.float32, device=network.device)
     x = torch.as_tensor(points, dtype=torch.float32, device=network.device)
@@ -111,7 +111,7 @@ def _ascend(
     with torch.no_grad():
         final = (x + variables[0] * scale).double().cpu().numpy()
     final = final[np.all(np.isfinite(final), axis=1)]
-    return final if free else _project(region, final)
+    return final if free else project(region, final)
 
 
 def _polish(problem: Problem, points: np.ndarray, random: np.random.Generator, stop: Progress) -> list[Witness]:
@@ -140,11 +140,11 @@ def _at_most(progress: Progress, seconds: float) -> Progress:
     return Progress(min(progress.deadline, time.monotonic() + seconds))
 
 
-def _center(region: Ball | Box) -> np.ndarray:
+def region_center(region: Ball | Box) -> np.ndarray:
     return region.center if isinstance(region, Ball) else region.lower / 2 + region.upper / 2
 
 
-def _half_widths(region: Region, n: int) -> np.ndarray:
+def half_widths(region: Region, n: int) -> np.ndarray:
     if isinstance(region, Ball):
         return np.full(n, region.eps)
     if isinstance(region, Box):
@@ -152,7 +152,7 @@ def _half_widths(region: Region, n: int) -> np.ndarray:
     return np.ones(n)
 
 
-def _project(region: Region, points: np.ndarray) -> np.ndarray:
+def project(region: Region, points: np.ndarray) -> np.ndarray:
     """Points moved inside the region, with a margin for rounding."""
     if isinstance(region, Box):
         return np.clip(points, region.lower, region.upper)

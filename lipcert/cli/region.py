@@ -1,0 +1,95 @@
+"""The options that say where: a ball, a box or a VNN-LIB file, and which outputs. Shared by commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from lipcert.frontend import Model
+    from lipcert.problem import OutputChoice, Region
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option("--center", metavar="X", help="Ball around X: an npy, npz or csv file, or numbers (0: all)."),
+    click.option("--eps", type=float, metavar="R", help="Radius of the ball, in the model's input units."),
+    click.option("--ball", metavar="P", help="Norm of the ball: 1, 2 or inf (default: the norm of inputs)."),
+    click.option("--row", type=int, help="Row of the file that --center names, from 0."),
+    click.option("--skip-columns", type=click.IntRange(min=0), default=0, help="Leading numbers of the row to skip."),
+    click.option("--scale", type=float, default=1.0, help="Divide the center by this, e.g. 255."),
+    click.option("--layout", type=click.Choice(["chw", "hwc"]), default="chw", help="How the file stores an image."),
+    click.option("--box", metavar="LO,HI", help="A box: two numbers for all inputs, or two files."),
+    click.option("--spec", metavar="FILE", help="The input box of a VNN-LIB file."),
+    click.option("--outputs", metavar="I,J,..", help="Only these outputs, from 0."),
+    click.option("--margin", metavar="I,J", help="Output I minus output J."),
+)
+
+
+def region_options(command: F) -> F:
+    """Add the options to a command."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def read_region(model: Model, options: dict[str, Any], norm: str) -> Region:
+    """What the options say; `norm` is that of a ball for which --ball does not name one."""
+    from lipcert.errors import UsageError
+    from lipcert.problem import Everywhere, parse_norm
+    from lipcert.problem.reading import read_ball, read_box, read_vnnlib
+
+    given = [name for name in ("center", "box", "spec") if options[name] is not None]
+    if len(given) > 1:
+        raise UsageError(f"--{given[0]} and --{given[1]} both give a region", hint="use one of them")
+    if (options["eps"] is None) != (options["center"] is None):
+        raise UsageError("a ball needs both --center and --eps")
+    if options["center"] is None:
+        for name, default in (("row", None), ("skip_columns", 0), ("scale", 1.0), ("layout", "chw")):
+            if options[name] != default:
+                raise UsageError(f"--{name.replace('_', '-')} describes the file of --center, which is not given")
+    shape = _input_shape(model, options["inputs"])
+    if options["center"] is not None:
+        return read_ball(
+            options["center"],
+            options["eps"],
+            parse_norm(options["ball"] or norm, "--ball"),
+            shape,
+            row=options["row"],
+            skip_columns=options["skip_columns"],
+            scale=options["scale"],
+            layout=options["layout"],
+        )
+    if options["ball"] is not None:
+        raise UsageError("--ball needs --center and --eps")
+    if options["box"] is not None:
+        return read_box(options["box"], shape)
+    if options["spec"] is not None:
+        size = 1
+        for d in shape:
+            size *= d
+        return read_vnnlib(options["spec"], size)
+    return Everywhere()
+
+
+def _input_shape(model: Model, names: tuple[str, ...]) -> tuple[int, ...]:
+    """The shape of the varying input; several are read as one flat vector."""
+    from lipcert.operators import size_of
+
+    chosen = [t for t in model.inputs if not names or t.name in names]
+    if len(chosen) == 1:
+        return chosen[0].shape
+    return (sum(size_of(t.shape) for t in chosen),)
+
+
+def read_outputs(options: dict[str, Any]) -> OutputChoice | None:
+    from lipcert.errors import UsageError
+    from lipcert.problem import parse_margin, parse_outputs
+
+    if options["outputs"] is not None and options["margin"] is not None:
+        raise UsageError("--outputs and --margin both choose outputs", hint="use one of them")
+    if options["outputs"] is not None:
+        return parse_outputs(options["outputs"])
+    return None if options["margin"] is None else parse_margin(options["margin"])

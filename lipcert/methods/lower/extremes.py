@@ -1,0 +1,57 @@
+"""Points of the region at which an output is low, or high: projected gradient steps from several starts."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lipcert.activations.templated import TemplatedGroups
+from lipcert.graph import FixedPoint, Groupwise, evaluate
+from lipcert.methods.base import Progress
+from lipcert.methods.lower.directions import Jacobian
+from lipcert.methods.lower.search import half_widths, project, region_center
+from lipcert.problem import Ball, Box, Problem
+
+STARTS = 8
+STEPS = 25
+SHARE = 0.2
+"""Of the time that is left."""
+
+
+def find_extremes(problem: Problem, progress: Progress, seed: int = 0) -> tuple[np.ndarray, np.ndarray] | None:
+    """For each output the lowest and the highest point found, each (outputs, inputs); None where nothing can be run."""
+    region = problem.query.region
+    unknown = [n for n in problem.graph.nodes if isinstance(n, Groupwise) and isinstance(n.function, TemplatedGroups)]
+    loops = [n for n in problem.graph.nodes if isinstance(n, FixedPoint)]
+    if unknown or loops or not isinstance(region, Ball | Box):
+        return None
+    stop = progress.remaining() * (1 - SHARE)
+    random = np.random.default_rng(seed)
+    widths, m = half_widths(region, problem.size_in), problem.size_out
+    signs = np.repeat([-1.0, 1.0], m)
+    goals = signs[:, None] * np.tile(np.eye(m), (2, 1))
+    center = region_center(region)
+    best = np.tile(center, (2 * m, 1))
+    value = np.full(2 * m, -np.inf)
+    for start in range(STARTS):
+        points = best.copy()
+        if start:
+            points = project(region, center + random.uniform(-1, 1, points.shape) * widths)
+        for step in np.geomspace(1.0, 0.02, STEPS):
+            found = _score(problem, points, goals)
+            better = found > value
+            best[better], value[better] = points[better], found[better]
+            if progress.remaining() < stop:
+                return best[:m], best[m:]
+            uphill = Jacobian(problem, points).backward(goals)
+            points = project(region, points + 2 * step * widths * np.sign(uphill))
+    inside = np.array([region.contains(point) for point in best])
+    best[~inside] = center
+    return best[:m], best[m:]
+
+
+def _score(problem: Problem, points: np.ndarray, goals: np.ndarray) -> np.ndarray:
+    graph = problem.graph
+    inputs = {
+        name: points if i == problem.x else np.zeros((len(points), graph.size(i))) for name, i in graph.inputs.items()
+    }
+    return np.asarray((evaluate(graph, inputs)[problem.y] * goals).sum(axis=1))

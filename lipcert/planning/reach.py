@@ -1,0 +1,66 @@
+"""Where can the outputs go? A proven box around them, and points that show how much of it is needed."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from lipcert.certificate import BoxClaim, Extremes, verify_box, verify_extremes
+from lipcert.certificate.verify import value_at
+from lipcert.errors import NotProvedError, UsageError
+from lipcert.methods import Progress
+from lipcert.methods.boxes import choose_boxes
+from lipcert.methods.lower.extremes import find_extremes
+from lipcert.planning.solve import DEFAULT_TIMEOUT
+from lipcert.problem import Everywhere, Problem
+
+SLACK = 2.0**-40
+"""Relative room in claimed ends for a checker whose sums run in another order."""
+
+MAX_OUTPUTS = 64
+"""Whose extremes are looked for, and proven at points."""
+
+
+@dataclass(frozen=True)
+class ReachOutcome:
+    """A verified box, and verified values that are attained, where they were looked for."""
+
+    claim: BoxClaim
+    extremes: Extremes | None
+    seconds: float
+
+
+def solve_reach(problem: Problem, *, timeout: float | None = None) -> ReachOutcome:
+    """Bound every output over the region; UsageError without a region."""
+    if isinstance(problem.query.region, Everywhere):
+        raise UsageError("reach needs a region", hint="give --center and --eps, --box or --spec")
+    started = time.monotonic()
+    progress = Progress(started + (DEFAULT_TIMEOUT if timeout is None else timeout))
+    chosen = choose_boxes(problem, progress)
+    low, high = chosen.boxes[problem.y]
+    room = SLACK * np.maximum(np.abs(low), np.abs(high)) + 1e-300
+    claim = BoxClaim(low - room, high + room, chosen.linear)
+    verify_box(problem, claim, progress.arithmetic)
+    return ReachOutcome(claim, _extremes(problem, progress), time.monotonic() - started)
+
+
+def _extremes(problem: Problem, progress: Progress) -> Extremes | None:
+    """What is proven of the best points that were found."""
+    if problem.size_out > MAX_OUTPUTS:
+        return None
+    found = find_extremes(problem, progress)
+    if found is None:
+        return None
+    by = progress.arithmetic
+    every = range(problem.size_out)
+    try:
+        lower = np.array([value_at(problem, found[0][j], by)[1][j] for j in every])
+        upper = np.array([value_at(problem, found[1][j], by)[0][j] for j in every])
+        room = SLACK * np.maximum(np.abs(lower), np.abs(upper)) + 1e-300
+        claim = Extremes(found[0], found[1], lower + room, upper - room)
+        verify_extremes(problem, claim, by)
+    except NotProvedError:
+        return None  # infinite: the values of an op are not enclosed
+    return claim

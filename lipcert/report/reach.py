@@ -1,0 +1,107 @@
+"""The document of a reach run: a box around the outputs, what is attained in it, and all that a check needs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lipcert.certificate.encoding import decode_array, encode, encode_array, encode_query
+from lipcert.report.report import (
+    SCHEMA,
+    Report,
+    describe_environment,
+    describe_model,
+    describe_tool,
+    parse_document,
+    parse_report,
+)
+
+if TYPE_CHECKING:
+    from lipcert.frontend import Model
+    from lipcert.planning.reach import ReachOutcome
+    from lipcert.problem import Query
+
+REACH_SCHEMA = "lipcert/reach/1"
+
+
+@dataclass(frozen=True)
+class ReachReport:
+    """A finished run. `data` is the JSON document; the properties are its headline."""
+
+    data: dict[str, Any]
+
+    @property
+    def status(self) -> str:
+        """certified; conditional where the model has templates; inconclusive where no end is finite."""
+        return str(self.data["result"].get("status"))
+
+    @property
+    def lower(self) -> np.ndarray:
+        """Proven lower bounds of the outputs over the region, rounded down."""
+        return decode_array(self.data["certificate"]["lower"], "certificate.lower")
+
+    @property
+    def upper(self) -> np.ndarray:
+        """Proven upper bounds."""
+        return decode_array(self.data["certificate"]["upper"], "certificate.upper")
+
+    @property
+    def attained(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Values that each output certainly goes down and up to in the region; None where they were not looked for."""
+        found = self.data["attained"]
+        if found is None:
+            return None
+        return decode_array(found["lower"], "attained.lower"), decode_array(found["upper"], "attained.upper")
+
+    def to_json(self, indent: int | None = 2) -> str:
+        return json.dumps(self.data, indent=indent, allow_nan=False)
+
+    def __repr__(self) -> str:
+        return f"ReachReport(status={self.status!r}, lower={self.lower}, upper={self.upper})"
+
+
+def build_reach(model: Model, query: Query, outcome: ReachOutcome) -> ReachReport:
+    """Put a run into the words of the schema."""
+    claim, extremes = outcome.claim, outcome.extremes
+    finite = bool(np.any(np.isfinite(claim.lower)) or np.any(np.isfinite(claim.upper)))
+    proven = "conditional" if model.templates else "certified"
+    return ReachReport(
+        {
+            "schema": REACH_SCHEMA,
+            "tool": describe_tool(),
+            "model": describe_model(model),
+            "query": encode_query(query),
+            "result": {
+                "status": proven if finite else "inconclusive",
+                "lower": [_number(v) for v in claim.lower.tolist()],
+                "upper": [_number(v) for v in claim.upper.tolist()],
+                "boxes": "linear bounds" if claim.linear else "intervals",
+                "seconds": round(outcome.seconds, 6),
+                "claim": (
+                    "over the region every output of the real-valued function that the file denotes lies in "
+                    "certificate.lower to certificate.upper (the numbers here, exactly; null: unbounded)"
+                ),
+            },
+            "attained": None if extremes is None else encode(extremes),
+            "certificate": {
+                "is": "BoxClaim",
+                "lower": encode_array(claim.lower),
+                "upper": encode_array(claim.upper),
+                "linear": claim.linear,
+            },
+            "environment": describe_environment(),
+        }
+    )
+
+
+def parse_any(text: str, source: str) -> Report | ReachReport:
+    """Read a report of either kind; CertificateError where it is none."""
+    data = parse_document(text, source, (SCHEMA, REACH_SCHEMA))
+    return ReachReport(data) if data["schema"] == REACH_SCHEMA else parse_report(text, source)
+
+
+def _number(value: float) -> float | None:
+    return value if np.isfinite(value) else None
