@@ -77,7 +77,7 @@ def test_status_2_wrong_usage(lipcert: Command, relu: Path) -> None:
 
 
 def test_status_2_an_internal_error(lipcert: Command, relu: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*arguments: object) -> None:
+    def fail(*arguments: object, **options: object) -> None:
         raise ZeroDivisionError("two\nlines")
 
     monkeypatch.setattr("lipcert.api.load", fail)
@@ -221,7 +221,7 @@ def test_an_interrupted_run_that_has_nothing_is_inconclusive(
 
 
 def test_an_interrupted_import_is_one_line(lipcert: Command, relu: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*arguments: object) -> None:
+    def interrupt(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("lipcert.api.load", interrupt)
