@@ -111,11 +111,7 @@ def bound(
     from lipcert.report.report import build_report
 
     loaded = load(model, example=example, templates=templates)
-    if output in loaded.lost_outputs:
-        raise UnsupportedModelError(
-            f"{loaded.path}: output {output!r} is not read: {loaded.lost_outputs[output]}",
-            hint=f"choose one of {', '.join(t.name for t in loaded.outputs)}",
-        )
+    _check_output(loaded, output)
     query = Query(
         norm_in=parse_norm(norm, "norm") if norm_in is None else parse_norm(norm_in, "norm_in"),
         norm_out=parse_norm(norm, "norm") if norm_out is None else parse_norm(norm_out, "norm_out"),
@@ -217,6 +213,7 @@ def reach(
     from lipcert.report.reach import build_reach
 
     loaded = load(model, example=example, templates=templates)
+    _check_output(loaded, output)
     query = Query(outputs=_outputs(outputs), inputs=tuple(inputs or ()), output=output)
     size = sum(size_of(t.shape) for t in loaded.inputs if not query.inputs or t.name in query.inputs)
     query = Query(**{**vars(query), "region": _region(region, center, eps, ball, query, size)})
@@ -233,6 +230,15 @@ def read_report(path: str | Path) -> Report | ReachReport:
     except OSError as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UsageError(f"{path}: {reason}", hint="name a report that `lipcert bound --json` wrote") from None
+
+
+def _check_output(model: Model, output: str) -> None:
+    """UnsupportedModelError with the reason why an output is not read."""
+    if output in model.lost_outputs:
+        raise UnsupportedModelError(
+            f"{model.path}: output {output!r} is not read: {model.lost_outputs[output]}",
+            hint=f"choose one of {', '.join(t.name for t in model.outputs)}",
+        )
 
 
 def _region(region: Region | None, center: Any, eps: float | None, ball: Any, query: Query, size: int) -> Region:

@@ -34,7 +34,7 @@ class _Known:
 
 
 def linear_boxes(problem: Problem, by: Arithmetic) -> list[Bounds]:
-    """(lower, upper) of every node over the region, never wider than the intervals of boxes.propagate."""
+    """(lower, upper) of every node over the region, wider than those of boxes.propagate by roundings at most."""
     region = problem.query.region
     if isinstance(region, Everywhere):
         raise NotProvedError("linear bounds need a bounded region")
@@ -145,7 +145,9 @@ def _back(
             slack = slack + _spread(U * np.abs(value) + ETA, known.boxes[body.input]) + join(body.input, value)
         else:
             total = total + _most(coefficients, known.boxes[position], problem, position)
-    return up(total.upper() + inflate(slack, 4 * len(graph.nodes) + 16))
+    edges = sum(len(body.inputs) for body in graph.nodes)
+    found = up(total.upper() + inflate(slack, 2 * (edges + len(graph.nodes)) + 16))
+    return np.where(np.isnan(found), np.inf, found)
 
 
 def _spread(radius: np.ndarray, box: Bounds) -> np.ndarray:

@@ -44,10 +44,16 @@ def lines(activation: Activation, lower: np.ndarray, upper: np.ndarray) -> Lines
     middle = lower / 2 + upper / 2
     high = np.array([_offset(cells, slope) for slope in slopes])
     low = np.array([_offset(cells.negative(), -slope) for slope in slopes])
-    best_high = np.nanargmin(np.where(np.isfinite(high), high + slopes * middle, np.inf), axis=0)
-    best_low = np.nanargmin(np.where(np.isfinite(low), low - slopes * middle, np.inf), axis=0)
+    best_high = np.argmin(_scores(high, high + slopes * middle), axis=0)
+    best_low = np.argmin(_scores(low, low - slopes * middle), axis=0)
     every = np.arange(lower.size)
     return Lines(slopes[best_low, every], -low[best_low, every], slopes[best_high, every], high[best_high, every])
+
+
+def _scores(offsets: np.ndarray, distances: np.ndarray) -> np.ndarray:
+    """What is finite at the middle, then what is finite at all, then the rest."""
+    found = np.where(np.isfinite(distances), distances, np.finfo(float).max)
+    return np.where(np.isfinite(offsets), found, np.inf)
 
 
 def _candidates(activation: Activation, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
@@ -93,7 +99,9 @@ def _cells(activation: Activation, lower: np.ndarray, upper: np.ndarray) -> _Cel
 def _offset(cells: _Cells, slope: np.ndarray) -> np.ndarray:
     """(n,) upper bounds on phi(v) - slope v."""
     product = slope * cells.ends
-    at = np.where(product == 0, cells.highest, up(cells.highest - down(product)))
+    exact = (slope == 0) | (cells.ends == 0)  # a product may be 0 because it underflows
+    at = np.where(exact, cells.highest, up(cells.highest - down(product)))
+    at = np.where(np.isnan(cells.ends), np.nan, at)
     p = np.where(cells.slope_low == slope, 0.0, down(cells.slope_low - slope))
     q = np.where(cells.slope_high == slope, 0.0, up(cells.slope_high - slope))
     left, right, width = at[:-1], at[1:], up(cells.ends[1:] - cells.ends[:-1])

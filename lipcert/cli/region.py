@@ -16,7 +16,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 _OPTIONS = (
     click.option("--center", metavar="X", help="Ball around X: an npy, npz or csv file, or numbers (0: all)."),
     click.option("--eps", type=float, metavar="R", help="Radius of the ball, in the model's input units."),
-    click.option("--ball", metavar="P", help="Norm of the ball: 1, 2 or inf (default: the norm of inputs)."),
+    click.option(
+        "--ball", metavar="P", help="Norm of the ball: 1, 2 or inf (default: bound: the norm of inputs; reach: inf)."
+    ),
     click.option("--row", type=int, help="Row of the file that --center names, from 0."),
     click.option("--skip-columns", type=click.IntRange(min=0), default=0, help="Leading numbers of the row to skip."),
     click.option("--scale", type=float, default=1.0, help="Divide the center by this, e.g. 255."),

@@ -9,6 +9,7 @@ import numpy as np
 
 from lipcert.certificate.boxes import Bounds, propagate
 from lipcert.certificate.linear_bounds import linear_boxes
+from lipcert.errors import NotProvedError
 from lipcert.graph import Affine, State
 from lipcert.methods.base import OutOfTime, Progress
 from lipcert.problem import Everywhere, Problem
@@ -40,7 +41,7 @@ def choose_boxes(problem: Problem, progress: Progress) -> Chosen:
     before, by.tick = by.tick, _until(progress, (1 - 2 * SHARE) * progress.remaining())
     try:
         return Chosen(linear_boxes(problem, by), True)
-    except OutOfTime:
+    except (OutOfTime, NotProvedError):  # numbers that overflow
         return Chosen(intervals, False)
     finally:
         by.tick = before

@@ -32,6 +32,7 @@ class ReachOutcome:
     seconds: float
 
 
+@np.errstate(all="ignore")  # overflow ends in infinite ends
 def solve_reach(problem: Problem, *, timeout: float | None = None) -> ReachOutcome:
     """Bound every output over the region; UsageError without a region."""
     if isinstance(problem.query.region, Everywhere):
@@ -62,5 +63,6 @@ def _extremes(problem: Problem, progress: Progress) -> Extremes | None:
         claim = Extremes(found[0], found[1], lower + room, upper - room)
         verify_extremes(problem, claim, by)
     except NotProvedError:
-        return None  # infinite: the values of an op are not enclosed
-    return claim
+        return None
+    finite = np.all(np.isfinite(claim.lower)) and np.all(np.isfinite(claim.upper))
+    return claim if finite else None  # an op is not defined at a point, or an input is free

@@ -47,7 +47,8 @@ class Ball:
         _check_size(self.center.size, size, "--center")
         if self.eps == 0:
             return self.center, self.center
-        return down(self.center - self.eps), up(self.center + self.eps)
+        with np.errstate(over="ignore"):  # an infinite end is one
+            return down(self.center - self.eps), up(self.center + self.eps)
 
     def contains(self, x: np.ndarray) -> bool:
         """Whether x is certainly inside."""

@@ -16,7 +16,7 @@ from lipcert.certificate.encoding import decode_box, decode_claim, decode_extrem
 from lipcert.errors import CertificateError, NotProvedError, UsageError
 from lipcert.frontend import Model
 from lipcert.problem import Problem, Query, pose
-from lipcert.report.reach import ReachReport
+from lipcert.report.reach import BOXES, ReachReport
 from lipcert.report.report import Report, describe_templates
 from lipcert.templates import Template, parse_template
 
@@ -53,7 +53,8 @@ def check_report(report: Report, model: Model, *, strict: bool = False) -> Check
     upper = _check_upper(report, problem, by)
     lower = _check_lower(report, problem, by)
     _check_gap(report)
-    return CheckResult(upper, lower, query, by.name, model.templates)
+    claim = decode_claim(report.data.get("certificate"))
+    return CheckResult(upper, lower, query, _name(by, claim.linear), model.templates)
 
 
 @dataclass(frozen=True)
@@ -70,18 +71,25 @@ class ReachCheck:
 def check_reach(report: ReachReport, model: Model, *, strict: bool = False) -> ReachCheck:
     """Prove the report's box for this model again, or raise CertificateError saying what fails."""
     _check_identity(report, model)
+    stated_templates(report)
     if report.data["model"].get("templates", []) != describe_templates(model.templates):
         raise CertificateError("the report is conditional on other templates than the model is loaded with")
     problem = _problem(report, model)
     by = _arithmetic(strict)
     claim = decode_box(report.data.get("certificate"))
+    status = report.data["result"].get("status")
+    finite = np.any(np.isfinite(claim.lower)) or np.any(np.isfinite(claim.upper))
+    if not finite or status not in ("certified", "conditional"):
+        raise CertificateError(f"the report is {status}: it claims no finite bound", hint="run `lipcert reach` again")
+    if report.data["result"].get("boxes") != BOXES[claim.linear]:
+        raise CertificateError("result.boxes is not what the certificate says")
     low, high = verify_box(problem, claim, by)
     stated = [[None if not math.isfinite(v) else v for v in end.tolist()] for end in (claim.lower, claim.upper)]
     if [report.data["result"].get("lower"), report.data["result"].get("upper")] != stated:
         raise CertificateError("result.lower and result.upper are not those of the certificate")
     if report.data.get("attained") is not None:
         verify_extremes(problem, decode_extremes(report.data["attained"]), by)
-    return ReachCheck(low, high, decode_query(report.data["query"]), by.name, model.templates)
+    return ReachCheck(low, high, decode_query(report.data["query"]), _name(by, claim.linear), model.templates)
 
 
 def _problem(report: Report | ReachReport, model: Model) -> Problem:
@@ -110,6 +118,11 @@ def _arithmetic(strict: bool) -> Arithmetic:
     from lipcert.certificate.balls import BallArithmetic
 
     return BallArithmetic()
+
+
+def _name(by: Arithmetic, linear: bool) -> str:
+    """The arithmetic of a check: linear bounds are in float64 in either."""
+    return f"{by.name}, linear bounds in float64" if linear and by.name != "float64" else by.name
 
 
 def _check_identity(report: Report | ReachReport, model: Model) -> None:

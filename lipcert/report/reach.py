@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 REACH_SCHEMA = "lipcert/reach/1"
 
+BOXES = {True: "linear bounds", False: "intervals"}
+
 
 @dataclass(frozen=True)
 class ReachReport:
@@ -78,7 +80,7 @@ def build_reach(model: Model, query: Query, outcome: ReachOutcome) -> ReachRepor
                 "status": proven if finite else "inconclusive",
                 "lower": [_number(v) for v in claim.lower.tolist()],
                 "upper": [_number(v) for v in claim.upper.tolist()],
-                "boxes": "linear bounds" if claim.linear else "intervals",
+                "boxes": BOXES[claim.linear],
                 "seconds": round(outcome.seconds, 6),
                 "claim": (
                     "over the region every output of the real-valued function that the file denotes lies in "

@@ -161,7 +161,8 @@ def parse_document(text: str, source: str, schemas: Sequence[str]) -> dict[str, 
         ) from None
     if not isinstance(data, dict) or data.get("schema") not in schemas:
         raise CertificateError(
-            f"{source}: not a {SCHEMA} report", hint="give a report that `lipcert bound --json` wrote"
+            f"{source}: not a {' or '.join(schemas)} report",
+            hint="give a report that `lipcert bound --json` or `lipcert reach --json` wrote",
         )
     for part in ("model", "query", "result"):
         if not isinstance(data.get(part), dict):

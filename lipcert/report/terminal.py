@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from typing import Any
@@ -19,6 +20,7 @@ from lipcert.report.reach import ReachReport
 from lipcert.report.report import Report
 
 ARITHMETICS = {"float64": "float64 with proven error terms", "balls": "ball arithmetic (Arb)"}
+ARITHMETICS["balls, linear bounds in float64"] = f"{ARITHMETICS['balls']}; linear bounds in {ARITHMETICS['float64']}"
 
 
 def print_bound(report: Report, limit: float | None, json_path: str | None, quiet: bool) -> None:
@@ -65,7 +67,7 @@ def print_reach(report: ReachReport, json_path: str | None, quiet: bool) -> None
     result, query = report.data["result"], decode_query(report.data["query"])
     table = _grid()
     table.add_row("model", _model_line(report.data["model"]))
-    table.add_row("query", plain(f"reach, {query.region.describe()}, {query.outputs.describe()}"))
+    table.add_row("query", _reach_line(query))
     style = "bold green" if report.status == "certified" else "bold yellow"
     table.add_row(Text(report.status, style=style), f"by {result['boxes']}, {result['seconds']:.2f} s")
     for template in report.data["model"].get("templates", []):
@@ -74,9 +76,10 @@ def print_reach(report: ReachReport, json_path: str | None, quiet: bool) -> None
     for j, (low, high) in enumerate(ends[:MAX_LINES]):
         seen = ""
         if attained is not None:
-            seen = (
-                f"   attained [{shown(float(attained[0][j]), 6, up=True)}, {shown(float(attained[1][j]), 6, up=False)}]"
-            )
+            lowest, highest = (float(end[j]) for end in attained)
+            seen = f"   attained [{shown(lowest, 6, up=True)}, {shown(highest, 6, up=False)}]"
+            if lowest >= highest:  # one value, up to rounding
+                seen = f"   attained {shown(lowest, 6, up=True)}"
         table.add_row(f"{j}", f"[{shown(low, 8, up=False)}, {shown(high, 8, up=True)}]{seen}")
     if len(ends) > MAX_LINES:
         table.add_row("...", f"{len(ends) - MAX_LINES} more outputs: --json has them all, -q prints them")
@@ -114,11 +117,12 @@ def _print_reach_check(
 ) -> None:
     table = _grid()
     table.add_row("report", plain(f"{report_path}, about {model_path}"))
-    table.add_row("query", plain(f"reach, {result.query.region.describe()}, {result.query.outputs.describe()}"))
+    table.add_row("query", _reach_line(result.query))
     verdict = Text("verified if", style="bold yellow") if result.templates else Text("verified", style="bold green")
     for template in result.templates:
         table.add_row("assumes", plain(_assumption(template.name, template.activations)))
-    table.add_row(verdict, f"the box of {np.size(report.lower)} outputs, and what is attained in it")
+    attained = ", and what is attained in it" if report.data.get("attained") is not None else ""
+    table.add_row(verdict, f"the box of {np.size(report.lower)} outputs{attained}")
     table.add_row("arithmetic", ARITHMETICS[result.arithmetic])
     show(table)
 
@@ -157,6 +161,11 @@ def _query_line(query: Query) -> Text:
     return plain(f"{norms}, {query.region.describe()}, {query.outputs.describe()}{inputs}")
 
 
+def _reach_line(query: Query) -> Text:
+    inputs = f", inputs {', '.join(query.inputs)} (any value of the others)" if query.inputs else ""
+    return plain(f"reach, {query.region.describe()}, {query.outputs.describe()}{inputs}")
+
+
 def _method_line(result: dict[str, Any]) -> str:
     ended = "   interrupted" if result["interrupted"] else "   time is up" if result["timed_out"] else ""
     return f"{result['method'] or 'none'}, {result['seconds']:.2f} s{ended}"
@@ -166,6 +175,8 @@ def shown(bound: float | None, digits: int, up: bool) -> str:
     """A bound in decimal digits, rounded in the direction in which it stays true."""
     if bound is None:
         return "none"
+    if math.isinf(bound):
+        return str(bound)
     rounding = ROUND_CEILING if up else ROUND_FLOOR
     return f"{Context(prec=digits, rounding=rounding).create_decimal(Decimal(bound)).normalize():g}"
 

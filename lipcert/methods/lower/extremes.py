@@ -43,10 +43,21 @@ def find_extremes(problem: Problem, progress: Progress, seed: int = 0) -> tuple[
             if progress.remaining() < stop:
                 return best[:m], best[m:]
             uphill = Jacobian(problem, points).backward(goals)
-            points = project(region, points + 2 * step * widths * np.sign(uphill))
+            points = project(region, points + 2 * step * widths * _direction(region, uphill))
     inside = np.array([region.contains(point) for point in best])
     best[~inside] = center
     return best[:m], best[m:]
+
+
+def _direction(region: Ball | Box, uphill: np.ndarray) -> np.ndarray:
+    """The steepest direction of the region's norm: one entry in l1, the gradient in l2, its signs in boxes."""
+    norm = region.norm if isinstance(region, Ball) else np.inf
+    if norm == np.inf:
+        return np.sign(uphill)
+    if norm == 2:
+        return uphill / np.maximum(np.linalg.norm(uphill, axis=1, keepdims=True), 1e-300)
+    largest = np.abs(uphill).argmax(axis=1)[:, None]
+    return np.where(np.arange(uphill.shape[1]) == largest, np.sign(uphill), 0.0)
 
 
 def _score(problem: Problem, points: np.ndarray, goals: np.ndarray) -> np.ndarray:
