@@ -44,6 +44,10 @@ def print_bound(report: Report, limit: float | None, json_path: str | None, quie
     best = [a for a in report.data["attempts"] if a["status"] in ("certified", "conditional")]
     if best and best[-1]["reason"]:
         table.add_row("note", plain(best[-1]["reason"]))
+    stopped = [a for a in report.data["attempts"] if a["status"] == "skipped" and a["upper"] is None]
+    if report.upper is not None:  # where nothing is, the verdict has the reasons
+        for method, reason in dict.fromkeys((a["method"], a["reason"]) for a in stopped):
+            table.add_row("note", plain(f"{method}: {reason}"))
     if limit is not None and report.upper is not None:
         table.add_row("limit", _limit_line(report, limit))
     if json_path is not None:
