@@ -85,5 +85,5 @@ def evidence_of(problem: Problem, kind: str) -> SingleEvidence:
         return AbsoluteChain(False)
     method: Method = ProductMethod() if kind == "spectral" else LipSdpMethod()
     wanted = SpectralChain if kind == "spectral" else Inequality
-    found = [c.evidence for c in claims_of(method, problem) if isinstance(c.evidence, wanted) and not c.anywhere]
+    found = [c.evidence for c in claims_of(method, problem, False) if isinstance(c.evidence, wanted) and not c.anywhere]
     return found[-1] if found else AbsoluteChain(True)

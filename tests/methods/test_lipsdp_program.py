@@ -84,7 +84,7 @@ def test_the_program_of_one_output_leaves_out_the_others(name: str) -> None:
     setting = setting_for(name, math.inf)
     whole = build(setting)
     for k in range(setting.graph.size(setting.y)):
-        one = build(setting, k)
+        one = build(setting, np.eye(len(whole.out))[k])
         inputs, multipliers = np.ones(whole.inputs), np.ones(whole.groups)
         others = np.delete(whole.out, k, axis=0)
         close(one.matrix(inputs, multipliers) - others.T @ others, whole.matrix(inputs, multipliers))
