@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,8 +29,17 @@ from lipcert.methods.lipsdp.shared import shared_iterates
 from lipcert.methods.product.method import SLACK, SPARE, ProductMethod, deadline
 from lipcert.problem import Problem
 
+if TYPE_CHECKING:
+    import torch
+
 MAX_NEURONS = 2500
 """With a multiplier each: beyond, one interior-point step takes more than about five seconds."""
+
+MAX_ON_GPU = 8000
+"""The same where a GPU takes the steps."""
+
+LARGE = 1000
+"""Neurons from which on a GPU is looked for: torch takes a second to load."""
 
 MAX_SHARED = 40000
 """With multipliers that channels share ..."""
@@ -76,7 +86,7 @@ class LipSdpMethod:
         chosen = choose_boxes(problem, progress)
         setting = prepare_split(problem, chosen.boxes, "open", by)
         _check(setting)
-        if _needs_parts(setting):
+        if _needs_parts(setting, progress):
             yield from _in_parts(problem, setting, progress)
             return
         try:
@@ -146,12 +156,27 @@ def _check(setting: Setting) -> None:
             raise Unsuitable(f"node {setting.graph.nodes[i].origin!r} has no bounded slopes here")
 
 
-def _needs_parts(setting: Setting) -> bool:
+def _gpu(neurons: int, progress: Progress) -> torch.device | None:
+    """The GPU that takes the steps for so many neurons, if there is one."""
+    if neurons < LARGE or progress.device == "cpu" or progress.solver != "native":
+        return None
+    from lipcert.methods.device import choose_device
+
+    device = choose_device(progress.device)
+    return None if device.type == "cpu" else device
+
+
+def _most(neurons: int, progress: Progress) -> int:
+    """Neurons that may have a multiplier each."""
+    return MAX_NEURONS if neurons <= MAX_NEURONS or _gpu(neurons, progress) is None else MAX_ON_GPU
+
+
+def _needs_parts(setting: Setting, progress: Progress) -> bool:
     """Whether there are too many neurons, or too many multipliers although channels share them."""
     neurons = _neurons(setting)
     graph = setting.graph
     shared = sum(multipliers_of(graph.nodes[i].shape) for i in setting.increments.nonlinear)
-    return neurons > MAX_SHARED or (neurons > MAX_NEURONS and shared > MAX_GROUPS)
+    return neurons > MAX_SHARED or (neurons > _most(neurons, progress) and shared > MAX_GROUPS)
 
 
 def _in_parts(problem: Problem, setting: Setting, progress: Progress) -> Iterator[Claim]:
@@ -177,7 +202,7 @@ def _scaling(setting: Setting, some: _Some, progress: Progress) -> Scaling | Non
     """A proven scaling, from the best iterate that there was time for."""
     outputs = some.outputs(setting)
     setting.by.tick = deadline(progress)
-    sparse = _neurons(setting) > MAX_NEURONS
+    sparse = _neurons(setting) > _most(_neurons(setting), progress)
     if sparse and progress.solver != "native":
         raise Unsuitable(f"{_neurons(setting)} neurons are too many for {progress.solver}")
     program = build(setting, outputs, some.input, sparse)
@@ -228,10 +253,19 @@ def _iterates(program: Program, progress: Progress) -> Iterator[Iterate]:
         return quadratic_iterates(program, tick)
     if progress.solver == "native":
         more = program.forms or program.each_output
-        return chain(solve(program, tick), quadratic_iterates(program, tick) if more else ())
+        device = _gpu(len(program.neuron_group), progress)
+        return chain(_solved(program, device, tick), quadratic_iterates(program, tick) if more else ())
     from lipcert.methods.lipsdp.reference import reference_iterates
 
     return reference_iterates(program, progress.solver, max(1.0, SHARE * progress.remaining()), progress.notes)
+
+
+def _solved(program: Program, device: torch.device | None, tick: Callable[[], None]) -> Iterator[Iterate]:
+    if device is None:
+        return solve(program, tick)
+    from lipcert.methods.lipsdp.on_device import solve_on
+
+    return solve_on(program, device, tick)
 
 
 def _proven(
