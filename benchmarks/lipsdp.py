@@ -308,6 +308,7 @@ def _search(size: tuple[int, int], settings: Settings) -> Found:
 
 
 def _searched(size: tuple[int, int]) -> Found:
+    from lipcert.arithmetic.threads import one_thread
     from lipcert.methods import OutOfTime
     from lipcert.methods.lipsdp.interior_point import solve
 
@@ -323,8 +324,9 @@ def _searched(size: tuple[int, int]) -> Found:
     last: Iterate | None = None
     count, remark = -1, ""  # the start is no iteration
     try:
-        for iterate in solve(program, tick, close=GAP):
-            last, count = iterate, count + 1
+        with one_thread():  # as the method does: small products on one core, large ones on those that are free
+            for iterate in solve(program, tick, close=GAP):
+                last, count = iterate, count + 1
     except OutOfTime:
         remark = f"stopped after {PATIENCE:g} s"
     ended = time.perf_counter()
