@@ -8,7 +8,7 @@ import click
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("report")
 @click.argument("model")
-@click.option("--strict", is_flag=True, help="Prove in ball arithmetic (Arb) instead of float64 with error terms.")
+@click.option("--strict", is_flag=True, help="Prove in ball arithmetic (Arb), all but linear bounds.")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing; the exit status says it.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def check(report: str, model: str, strict: bool, quiet: bool, debug: bool) -> int:

@@ -39,7 +39,7 @@ MAX_ON_GPU = 8000
 """The same where a GPU takes the steps."""
 
 LARGE = 1000
-"""Neurons from which on a GPU is looked for: torch takes a second to load."""
+"""Neurons from which on a GPU is used: small steps take longer there."""
 
 MAX_SHARED = 40000
 """With multipliers that channels share ..."""
@@ -157,8 +157,8 @@ def _check(setting: Setting) -> None:
 
 
 def _gpu(neurons: int, progress: Progress) -> torch.device | None:
-    """The GPU that takes the steps for so many neurons, if there is one."""
-    if neurons < LARGE or progress.device == "cpu" or progress.solver != "native":
+    """The GPU that takes the steps for so many neurons, where --device names one: looking for it loads torch."""
+    if neurons < LARGE or progress.device in ("auto", "cpu") or progress.solver != "native":
         return None
     from lipcert.methods.device import choose_device
 
