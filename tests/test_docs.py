@@ -63,7 +63,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_readme_shows_every_command() -> None:
-    assert {words[0] for words in commands()} >= {"bound", "check", "inspect"}
+    assert {words[0] for words in commands()} >= {"bound", "check", "inspect", "reach"}
     assert any("models/" in word for words in commands() for word in words)
 
 

@@ -12,7 +12,7 @@ from lipcert.activations import Activation, Relu, Tanh
 from lipcert.arithmetic.enclosure import Enclosure, exact
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.balls import BallArithmetic
-from lipcert.certificate.boxes import propagate
+from lipcert.certificate.boxes import Bounds, propagate
 from lipcert.graph import Affine, Elementwise, Graph, Input, Output
 from lipcert.operators import Dense, Selection
 from lipcert.problem import Ball, Box, Everywhere, Problem, Query, Region, pose
@@ -64,6 +64,16 @@ def random_inputs(rng: np.random.Generator, problem: Problem, count: int) -> dic
     }
 
 
+def assert_members_inside(rng: np.random.Generator, problem: Problem, boxes: list[Bounds]) -> None:
+    """Values in balls at four inputs, weights within their radii."""
+    inputs = random_inputs(rng, problem, 4)
+    with precision():
+        found = member_values(rng, problem.graph, inputs)
+        for (lower, upper), value in zip(boxes, found, strict=True):
+            for row in np.broadcast_to(value, (4, len(lower))):
+                assert all(map(is_within, row, lower.tolist(), upper.tolist()))
+
+
 @in_both
 @pytest.mark.parametrize("kind", REGIONS)
 def test_no_sampled_point_leaves_the_boxes(kind: str, arithmetic: type[Arithmetic]) -> None:
@@ -86,13 +96,7 @@ def test_no_point_leaves_the_boxes_by_a_rounding(kind: str, arithmetic: type[Ari
     """Fewer points, without any slack: corners and ends of the radii among them."""
     for seed in SEEDS if arithmetic is Arithmetic else SEEDS[:4]:
         rng, problem = random_problem(seed, kind, CLASSIC)
-        boxes = propagate(problem, arithmetic())
-        inputs = random_inputs(rng, problem, 4)
-        with precision():
-            found = member_values(rng, problem.graph, inputs)
-            for (lower, upper), value in zip(boxes, found, strict=True):
-                for row in np.broadcast_to(value, (4, len(lower))):
-                    assert all(map(is_within, row, lower.tolist(), upper.tolist())), seed
+        assert_members_inside(rng, problem, propagate(problem, arithmetic()))
 
 
 def single(activation: object, weights: np.ndarray, bias: np.ndarray, radius: float = 0.0) -> Graph:

@@ -22,6 +22,7 @@ from lipcert.methods import Progress
 from lipcert.methods.lipsdp import LipSdpMethod
 from lipcert.problem import Ball, Problem, Query, pose
 from lipcert.report import parse_report
+from tests.helpers.claims import through_json
 from tests.helpers.inequalities import NETWORKS
 from tests.helpers.reports import model_of, report_of
 
@@ -162,8 +163,7 @@ def test_each_scale_alone_proves_no_less_when_it_is_changed(network: str, asked:
 @solved
 def test_evidence_and_claim_survive_json(network: str, asked: str) -> None:
     problem, claim = optimum(network, asked)
-    again = decode_claim(json.loads(json.dumps(encode(claim))))
-    assert encode(again) == encode(claim)
+    again = through_json(claim)
     assert isinstance(again.evidence, Inequality)
     assert isinstance(claim.evidence, Inequality)
     for ours, theirs in zip(claim.evidence.scalings, again.evidence.scalings, strict=True):

@@ -28,7 +28,15 @@ from lipcert.methods import Progress, Unsuitable
 from lipcert.operators import Dense, Identity, Selection
 from lipcert.planning import METHODS
 from lipcert.problem import Ball, Box, Everywhere, Norm, Problem, Query, Region, pose
-from tests.certificate.test_boxes import POINTS, SEEDS, random_inputs, random_problem, region_of, single
+from tests.certificate.test_boxes import (
+    POINTS,
+    SEEDS,
+    assert_members_inside,
+    random_inputs,
+    random_problem,
+    region_of,
+    single,
+)
 from tests.helpers.balls import is_within, member_values, precision
 from tests.helpers.compositions import BLOCKS, blocks
 from tests.helpers.graphs import CLASSIC
@@ -182,13 +190,7 @@ def test_no_point_leaves_the_boxes_by_a_rounding(kind: str) -> None:
     """Fewer points, without any slack: ends of the radii among them."""
     for seed in range(12):
         rng, problem = random_problem(seed, kind, CLASSIC)
-        boxes = linear_boxes(problem, Arithmetic())
-        inputs = random_inputs(rng, problem, 4)
-        with precision():
-            found = member_values(rng, problem.graph, inputs)
-            for (lower, upper), value in zip(boxes, found, strict=True):
-                for row in np.broadcast_to(value, (4, len(lower))):
-                    assert all(map(is_within, row, lower.tolist(), upper.tolist())), seed
+        assert_members_inside(rng, problem, linear_boxes(problem, Arithmetic()))
 
 
 @pytest.mark.parametrize("entries", [1, 40])

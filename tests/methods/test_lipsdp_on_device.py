@@ -90,9 +90,10 @@ def test_small_networks_and_the_cpu_need_no_gpu(monkeypatch: pytest.MonkeyPatch)
     from lipcert.methods.lipsdp import method
 
     monkeypatch.setattr("lipcert.methods.device.choose_device", lambda name: torch.device("meta"))
-    assert method._gpu(method.LARGE - 1, Progress(device="auto")) is None
+    assert method._gpu(method.LARGE - 1, Progress(device="cuda")) is None
     assert method._gpu(method.LARGE, Progress(device="cpu")) is None
-    assert method._gpu(method.LARGE, Progress(device="auto", solver="scs")) is None
-    assert method._gpu(method.LARGE, Progress(device="auto")) is not None
-    assert method._most(method.MAX_NEURONS + 1, Progress(device="auto")) == method.MAX_ON_GPU
+    assert method._gpu(method.LARGE, Progress(device="auto")) is None
+    assert method._gpu(method.LARGE, Progress(device="cuda", solver="scs")) is None
+    assert method._gpu(method.LARGE, Progress(device="cuda")) is not None
+    assert method._most(method.MAX_NEURONS + 1, Progress(device="cuda")) == method.MAX_ON_GPU
     assert method._most(method.MAX_NEURONS + 1, Progress(device="cpu")) == method.MAX_NEURONS
