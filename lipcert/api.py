@@ -92,6 +92,7 @@ def bound(
     gap: float | None = None,
     device: str = "auto",
     solver: str = "native",
+    exact: bool = False,
     templates: Sequence[str | Path | Template] = (),
     on_step: Callable[[str, Outcome], None] = lambda what, outcome: None,
 ) -> Report:
@@ -124,7 +125,9 @@ def bound(
     query = Query(**{**vars(query), "region": _region(region, center, eps, ball, query, size)})
     problem = pose(loaded.graph, query)
     try:
-        outcome = solve(problem, method=method, timeout=timeout, gap=gap, device=device, solver=solver, on_step=on_step)
+        outcome = solve(
+            problem, method=method, timeout=timeout, gap=gap, device=device, solver=solver, exact=exact, on_step=on_step
+        )
     except UnsupportedModelError as error:
         raise UnsupportedModelError(f"{loaded.path}: {error.message}", hint=error.hint) from None
     return build_report(loaded, query, outcome)

@@ -73,8 +73,17 @@ class PiecewiseLinear(Activation):
         return _unless_nan(low, high, lower, upper)
 
     def slopes(self, lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        closed = np.zeros(np.shape(lower), dtype=bool)
+        return self.slopes_within(lower, upper, closed, closed)
+
+    def slopes_within(
+        self, lower: np.ndarray, upper: np.ndarray, above: np.ndarray, below: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The same; where `above`, of the pieces that begin at or after the lower end; `below`: up to the upper one."""
         low, high = np.full(np.shape(lower), math.inf), np.full(np.shape(lower), -math.inf)
-        for piece, _, _, touched in self._touched(lower, upper):
+        for piece, left, right, touched in self._touched(lower, upper):
+            outside = (above & (lower >= right)) | (below & (upper <= left))
+            touched = touched & ~(outside & (lower < upper))
             least, most = piece.rates
             low = np.where(touched, np.minimum(low, least), low)
             high = np.where(touched, np.maximum(high, most), high)

@@ -45,7 +45,7 @@ def node_box(problem: Problem, i: int, boxes: list[Bounds], centers: dict[int, E
     graph, region = problem.graph, problem.query.region
     node = graph.nodes[i]
     if isinstance(node, Affine):
-        box = _affine(node, boxes, by)
+        box = interval_affine(node, boxes, by)
         if i in centers and isinstance(region, Ball):
             box = _intersect(box, _around_center(graph, i, problem.x, region, centers[i], by))
     elif isinstance(node, Elementwise):
@@ -53,28 +53,29 @@ def node_box(problem: Problem, i: int, boxes: list[Bounds], centers: dict[int, E
     elif isinstance(node, Groupwise):
         box = node.function.enclose(*boxes[node.input])
     elif isinstance(node, Product):
-        box = _product(boxes[node.left], boxes[node.right])
+        box = interval_product(boxes[node.left], boxes[node.right])
     elif isinstance(node, FixedPoint):
         box = boxes[node.body]  # of any state, and so of the one that is sought
     elif i == problem.x:
         box = region.bounds(problem.size_in)
     else:
         box = np.full(graph.size(i), -math.inf), np.full(graph.size(i), math.inf)
-    if any(side.shape != (graph.size(i),) for side in box):
+    if any(side.shape[-1:] != (graph.size(i),) for side in box):
         raise NotProvedError(f"the box of node {i} does not have its shape")
     if not np.all(box[0] <= box[1]):
         raise NotProvedError(f"the box of node {i} is empty or not a number")
     return box
 
 
-def _affine(node: Affine, boxes: list[Bounds], by: Arithmetic) -> Bounds:
+def interval_affine(node: Affine, boxes: list[Bounds], by: Arithmetic) -> Bounds:
+    """The box of an affine node; boxes may have axes in front."""
     total = node.bias
     unbounded = np.zeros(total.shape, dtype=bool)
     for source, op in zip(node.inputs, node.operators, strict=True):
         box = hull(*boxes[source])
         infinite = np.isinf(box.full_radius())
         if infinite.any():
-            unbounded |= enclosed.reaches(op, infinite)
+            unbounded = unbounded | enclosed.reaches(op, infinite)
             box = Enclosure(box.value, np.where(infinite, 0.0, box.full_radius()))
         if box.is_exact and not box.value.any():
             continue
@@ -83,7 +84,7 @@ def _affine(node: Affine, boxes: list[Bounds], by: Arithmetic) -> Bounds:
     return np.where(unbounded | np.isnan(low), -math.inf, low), np.where(unbounded | np.isnan(high), math.inf, high)
 
 
-def _product(a: Bounds, b: Bounds) -> Bounds:
+def interval_product(a: Bounds, b: Bounds) -> Bounds:
     """The interval product: extreme at the ends; 0 times an unbounded number is 0."""
     corners = [x * y for x in a for y in b]
     corners = [np.where(np.isnan(c), 0.0, c) for c in corners]

@@ -162,7 +162,49 @@ class Composed:
     parts: tuple[SingleEvidence, ...]
 
 
-Evidence = AbsoluteChain | SpectralChain | Inequality | Composed
+@dataclass(frozen=True, eq=False)
+class Tree:
+    """The region in pieces, cut in two again and again: certificate.pieces.
+
+    `splits`: (T, 3), a piece and then its two halves with all of theirs. A cut is (node, entry, at): first the half
+    where the node (of the graph with ramps) is at most that, then the other. A piece that stays whole is (-1, 0, 0); a
+    piece that holds no input is (-1, 1, 0), which multipliers of its cuts show: `multipliers`, one piece after another.
+    """
+
+    splits: np.ndarray
+    multipliers: np.ndarray
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The Jacobian's rows of these outputs over each piece of the region: certificate.derivative.
+
+    `steps`: where planes are used beside intervals. `spectral`: what the l2 norm is at most in each piece (0: it is not
+    used).
+    """
+
+    outputs: tuple[int, ...]
+    tree: Tree
+    steps: int
+    spectral: float
+
+
+@dataclass(frozen=True)
+class RowScaling:
+    """LipSDP for one output."""
+
+    output: int
+    inequality: Inequality
+
+
+@dataclass(frozen=True)
+class Local:
+    """Bounds over a region. Several parts share the outputs where these are in l-infinity."""
+
+    parts: tuple[Rows | RowScaling, ...]
+
+
+Evidence = AbsoluteChain | SpectralChain | Inequality | Composed | Local
 
 
 @dataclass(frozen=True)
@@ -183,12 +225,14 @@ class Claim:
 class BoxClaim:
     """Every output of the posed problem lies between `lower` and `upper` over the region.
 
-    `linear`: by linear bounds (certificate.linear_bounds), not by intervals.
+    `linear`: by linear bounds (certificate.linear_bounds), not by intervals; and these over the pieces of trees, one
+    for each output (none: over the whole region).
     """
 
     lower: np.ndarray
     upper: np.ndarray
     linear: bool
+    trees: tuple[Tree, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

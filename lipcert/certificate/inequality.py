@@ -38,7 +38,15 @@ TINY = 1e-150
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # overflow ends in inf or NaN, which proves nothing
 def inequality_bound(setting: Setting, evidence: Inequality) -> float:
-    """The bound on all outputs: of each output the least that a scaling proves that speaks of it."""
+    """The bound on all outputs."""
+    if setting.norm_in != 1 and setting.norm_out != math.inf and len(evidence.scalings) > 1:
+        raise NotProvedError("several scalings bound inputs in l1 or outputs in l-infinity only")
+    return float(output_bounds(setting, evidence).max(initial=0.0))
+
+
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
+def output_bounds(setting: Setting, evidence: Inequality) -> np.ndarray:
+    """(inputs in l1, else 1; outputs): of each output the least that a scaling proves that speaks of it."""
     if not evidence.scalings:
         raise NotProvedError("no scaling is given")
     p, q = setting.norm_in, setting.norm_out
@@ -52,9 +60,7 @@ def inequality_bound(setting: Setting, evidence: Inequality) -> float:
         after = inverse if q == math.inf else norm_up(inverse, 2.0) if q == 1 else inverse.max(initial=0.0)
         bound = mul_up(np.reshape(into, (-1, 1)), np.reshape(after, (1, -1)))
         best[:, covered] = np.minimum(best[:, covered], bound)
-    if p != 1 and q != math.inf and len(evidence.scalings) > 1:
-        raise NotProvedError("several scalings bound inputs in l1 or outputs in l-infinity only")
-    return float(best.max(initial=0.0))
+    return best
 
 
 def _check_proven(setting: Setting, scaling: Scaling) -> None:

@@ -1,85 +1,198 @@
-"""Boxes by linear bounds: what a node reads is bounded by planes in x, back through the network (CROWN).
+"""Boxes by linear bounds: what a node reads is bounded by planes in x, back through the network (planes).
 
-Zhang, Weng, Chen, Hsieh, Daniel, Efficient neural network robustness certification (NeurIPS 2018). Coefficients are any
-float64 numbers; each step back multiplies by an operator or by the slopes of lines (relaxation), and what the rounding
-of that leaves out is bounded by it times the largest values of what it multiplies, and joins the offset.
+Sorting and maxima are ramps here (graph.ramps). The region may be cut into pieces: of each, the boxes of some nodes end
+earlier than those of the region.
+
+At a cut v >= t, slopes at t are those of the side above, and at v <= t of the side below: an input with v = t is in
+both pieces. For any choice of sides there is a piece that has this input and these slopes, and every Clarke Jacobian is a
+mean of limits of derivatives at points near by, each of which has v > t, v < t, or v = t and then (almost everywhere)
+no derivative of v that a slope could multiply.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lipcert.activations.piecewise import PiecewiseLinear
 from lipcert.arithmetic.enclosure import Enclosure
-from lipcert.arithmetic.rounding import ETA, U, inflate, mul_up, norm_up, up
+from lipcert.arithmetic.rounding import down, up
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.boxes import Bounds, centers_of, node_box
+from lipcert.certificate.planes import Net, entry_bounds
 from lipcert.certificate.relaxation import Lines, lines
 from lipcert.errors import NotProvedError
-from lipcert.graph import Affine, Elementwise, FixedPoint, Groupwise, Product, State
-from lipcert.operators import enclosed
-from lipcert.problem import Ball, Everywhere, Problem, dual
-
-ENTRIES = 2**22
-"""Entries of coefficients that are kept at a time."""
+from lipcert.graph import Affine, Elementwise, FixedPoint, Graph, Groupwise, Product, State
+from lipcert.graph.ramps import Ramped, with_ramps
+from lipcert.problem import Ball, Everywhere, Problem
 
 
-@dataclass(eq=False)
-class _Known:
-    """What is known of the nodes so far: boxes, and lines of activations."""
+@dataclass(frozen=True, eq=False)
+class Pieces:
+    """Pieces of the region: where the boxes (B, n) of some nodes end; infinite where they do not."""
 
-    boxes: list[Bounds] = field(default_factory=list)
-    lines: dict[int, Lines] = field(default_factory=dict)
+    count: int
+    ends: dict[int, Bounds]
+
+
+@dataclass(frozen=True, eq=False)
+class Bounded:
+    """A net with the boxes of pieces, and which of these are empty: their boxes mean nothing."""
+
+    net: Net
+    empty: np.ndarray
 
 
 def linear_boxes(problem: Problem, by: Arithmetic) -> list[Bounds]:
     """(lower, upper) of every node over the region, wider than those of boxes.propagate by roundings at most."""
+    net = whole_net(problem, by)
+    place = ramped(problem.graph, by).place
+    return [(net.boxes[i][0][0], net.boxes[i][1][0]) for i in place]
+
+
+def ramped(graph: Graph, by: Arithmetic) -> Ramped:
+    """The graph with groups written as ramps."""
+    return by.kept(("ramps", graph), lambda: with_ramps(graph))
+
+
+def in_ramps(problem: Problem, by: Arithmetic) -> Problem:
+    """The problem of the graph with ramps."""
+    found = ramped(problem.graph, by)
+    return replace(problem, graph=found.graph, x=found.place[problem.x], y=found.place[problem.y])
+
+
+def whole_net(problem: Problem, by: Arithmetic) -> Net:
+    """Boxes and lines of the graph with ramps over the region, one case."""
     region = problem.query.region
     if isinstance(region, Everywhere):
         raise NotProvedError("linear bounds need a bounded region")
     if any(isinstance(node, State) for node in problem.graph.nodes):
         raise NotProvedError("linear bounds do not go through fixed points")
-    return by.kept(("linear boxes", problem.graph, problem.x, region), lambda: _linear_boxes(problem, by))
+    about = ("linear boxes", problem.graph, problem.x, region)
+    found = by.kept(about, lambda: _bounded(problem, Pieces(1, {}), None, by))
+    if found.empty.any():
+        raise NotProvedError("a box over the region is empty")  # by an overflow
+    return found.net
+
+
+def piece_nets(problem: Problem, pieces: Pieces, by: Arithmetic) -> Bounded:
+    """The same over pieces of the region, a case each; nodes are those of the graph with ramps."""
+    return _bounded(problem, pieces, whole_net(problem, by), by)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # overflow ends in inf or NaN, which bounds nothing
-def _linear_boxes(problem: Problem, by: Arithmetic) -> list[Bounds]:
-    graph, known = problem.graph, _Known()
-    centers = centers_of(problem, by)
+def _bounded(problem: Problem, pieces: Pieces, whole: Net | None, by: Arithmetic) -> Bounded:
+    found, posed = ramped(problem.graph, by), in_ramps(problem, by)
+    graph, region = posed.graph, problem.query.region
+    net = Net(graph.nodes, x=posed.x, ball=region if isinstance(region, Ball) else None)
+    empty = np.zeros(pieces.count, dtype=bool)
+    centers = centers_of(posed, by)
+    moved: set[int] = set()
     for i, node in enumerate(graph.nodes):
-        box = node_box(problem, i, known.boxes, centers, by)
-        if isinstance(node, Affine):
-            rows = _wanted(problem, i, box)
-            low, high = box[0].copy(), box[1].copy()
-            both = np.concatenate([rows, rows])
-            signs = np.repeat([1.0, -1.0], len(rows))
-            found = _upper_bounds(problem, i, both, signs, known, by)
-            high[rows] = np.minimum(high[rows], found[: len(rows)])
-            low[rows] = np.maximum(low[rows], -found[len(rows) :])
-            if not np.all(low <= high):
-                raise NotProvedError(f"the box of node {i} is empty")
-            box = low, high
-        known.boxes.append(box)
-        if isinstance(node, Elementwise):
-            known.lines[i] = _finite(lines(node.activation, *known.boxes[node.input]), box)
-    return known.boxes
+        if i in pieces.ends or any(source in moved for source in node.inputs) or whole is None:
+            box = _box(posed, i, net.boxes, centers, by)
+            if i in found.groups:  # what the ramps are: no wider than that
+                function, source = found.groups[i]
+                box = _within(box, _each(function.enclose, net.boxes[source]), empty)
+            if whole is not None:
+                box = _within(box, whole.boxes[i], empty)
+            if isinstance(node, Affine):
+                box = _improved(net, posed, i, box, pieces, empty, by)
+            if i in pieces.ends:
+                box = _within(box, pieces.ends[i], empty)
+            if i in pieces.ends or any(source in moved for source in node.inputs):
+                moved.add(i)
+        else:
+            box = whole.boxes[i]
+        net.boxes.append(box)
+        if whole is not None and not any(source in moved for source in node.inputs):
+            if i in whole.lines:
+                net.lines[i] = whole.lines[i]
+            if i in whole.slopes:
+                net.slopes[i] = whole.slopes[i]
+        elif isinstance(node, Elementwise):
+            net.slopes[i] = _slopes(node, net.boxes[node.input], pieces)
+            net.lines[i] = [(node.input, _finite(lines(node.activation, *net.boxes[node.input]), box))]
+        elif isinstance(node, Product):
+            planes = _planes(net.boxes[node.left], net.boxes[node.right])
+            if planes is not None:
+                net.lines[i] = [(node.left, planes[0]), (node.right, planes[1])]
+    return Bounded(net, empty)
 
 
-def _wanted(problem: Problem, i: int, box: Bounds) -> np.ndarray:
-    """The entries of a node whose box matters: outputs, and what a nonlinear node reads and is not linear over it."""
+def _box(problem: Problem, i: int, boxes: list[Bounds], centers: dict[int, Enclosure], by: Arithmetic) -> Bounds:
+    """The box of a node by intervals, for all cases at once; of groups, case by case."""
+    node = problem.graph.nodes[i]
+    if isinstance(node, Groupwise):
+        box = _each(node.function.enclose, boxes[node.input])
+        if box[0].shape[1:] != (problem.graph.size(i),) or not np.all(box[0] <= box[1]):
+            raise NotProvedError(f"the box of node {i} is empty, not a number or of another shape")
+        return box
+    low, high = node_box(problem, i, boxes, centers, by)
+    return np.atleast_2d(low), np.atleast_2d(high)
+
+
+def _each(enclose: Callable[[np.ndarray, np.ndarray], Bounds], box: Bounds) -> Bounds:
+    found = [enclose(low, high) for low, high in zip(*box, strict=True)]
+    return np.array([low for low, _ in found]), np.array([high for _, high in found])
+
+
+def _within(box: Bounds, other: Bounds, empty: np.ndarray) -> Bounds:
+    """Where both are; a case of which nothing is left is empty, and keeps the box that it had."""
+    low, high = np.maximum(box[0], other[0]), np.minimum(box[1], other[1])
+    nothing = np.any(low > high, axis=1)
+    if not nothing.any():
+        return low, high
+    if len(nothing) == 1 < len(empty):
+        empty[:] = True
+    else:
+        empty |= nothing
+    gone = nothing[:, None]
+    return np.where(gone, np.minimum(box[0], box[1]), low), np.where(gone, np.maximum(box[0], box[1]), high)
+
+
+def _slopes(node: Elementwise, box: Bounds, pieces: Pieces) -> Bounds:
+    """Of the activation over the box; at a cut those of its side."""
+    if node.input not in pieces.ends or not isinstance(node.activation, PiecewiseLinear):
+        return node.activation.slopes(*box)
+    low, high = pieces.ends[node.input]
+    return node.activation.slopes_within(*box, box[0] == low, box[1] == high)
+
+
+def _improved(
+    net: Net, problem: Problem, i: int, box: Bounds, pieces: Pieces, empty: np.ndarray, by: Arithmetic
+) -> Bounds:
+    """The box of an affine node, its entries that matter bounded by planes."""
+    if i in pieces.ends:  # what a cut makes linear needs no planes
+        box = _within(box, pieces.ends[i], empty)
+    wanted = _wanted(problem, i, box, pieces)
+    if len(wanted) == len(empty):
+        wanted = wanted & ~empty[:, None]
+    case, rows = np.nonzero(wanted)
+    if not case.size:
+        return box
+    high = entry_bounds(net, i, rows, np.ones(len(rows)), case, by)
+    low = -entry_bounds(net, i, rows, -np.ones(len(rows)), case, by)
+    lower, upper = np.full(box[0].shape, -np.inf), np.full(box[1].shape, np.inf)
+    lower[case, rows], upper[case, rows] = low, high
+    return _within(box, (lower, upper), empty)
+
+
+def _wanted(problem: Problem, i: int, box: Bounds, pieces: Pieces) -> np.ndarray:
+    """The entries whose box matters: outputs, and what a nonlinear node reads and is not linear over it."""
     graph = problem.graph
-    every = np.arange(graph.size(i))
+    loose = np.zeros(box[0].shape, dtype=bool)
     if i == problem.y:
-        return every
-    loose = np.zeros(graph.size(i), dtype=bool)
+        return ~loose
     for node in graph.nodes[i + 1 :]:
         if isinstance(node, Elementwise) and node.input == i:
-            low, high = node.activation.slopes(*box)
+            low, high = _slopes(node, box, pieces)
             loose |= ~(low == high)
         elif isinstance(node, Groupwise | Product | FixedPoint) and i in node.inputs:
-            return every
-    return np.flatnonzero(loose)
+            return np.ones_like(loose)
+    return loose
 
 
 def _finite(found: Lines, box: Bounds) -> Lines:
@@ -94,84 +207,20 @@ def _finite(found: Lines, box: Bounds) -> Lines:
     )
 
 
-def _upper_bounds(
-    problem: Problem, node: int, rows: np.ndarray, signs: np.ndarray, known: _Known, by: Arithmetic
-) -> np.ndarray:
-    """Upper bounds on sign times entry of an affine node, infinite where nothing is known."""
-    width = max(problem.graph.size(i) for i in range(node + 1))
-    step = max(1, ENTRIES // max(1, width))
-    parts = [
-        _back(problem, node, rows[i : i + step], signs[i : i + step], known, by) for i in range(0, len(rows), step)
-    ]
-    return np.concatenate(parts) if parts else np.zeros(0)
-
-
-def _back(
-    problem: Problem, node: int, rows: np.ndarray, signs: np.ndarray, known: _Known, by: Arithmetic
-) -> np.ndarray:
-    graph = problem.graph
-    start = np.zeros((len(rows), graph.size(node)))
-    start[np.arange(len(rows)), rows] = signs
-    waiting: dict[int, np.ndarray] = {node: start}
-    total = Enclosure(np.zeros(len(rows)))
-    slack = np.zeros(len(rows))
-
-    def join(source: int, value: np.ndarray) -> np.ndarray:
-        """Add coefficients of a node; what rounding loses."""
-        if source not in waiting:
-            waiting[source] = value
-            return np.zeros(len(rows))
-        waiting[source] = waiting[source] + value
-        return _spread(U * np.abs(waiting[source]), known.boxes[source])
-
-    for position in range(node, -1, -1):
-        if position not in waiting:
-            continue
-        by.tick()
-        coefficients = waiting.pop(position)
-        body = graph.nodes[position]
-        if isinstance(body, Affine):
-            total = total + (Enclosure(coefficients) @ body.bias.reshape((graph.size(position), 1))).reshape(
-                (len(rows),)
-            )
-            for source, operator in zip(body.inputs, body.operators, strict=True):
-                moved = enclosed.apply_adjoint(operator, Enclosure(coefficients))
-                slack = slack + _spread(moved.full_radius(), known.boxes[source]) + join(source, moved.value)
-        elif isinstance(body, Elementwise):
-            found = known.lines[position]
-            above, below = np.maximum(coefficients, 0), np.minimum(coefficients, 0)
-            value = above * found.high_slope + below * found.low_slope  # one of the products is zero
-            total = total + _dot(above, found.high_offset) + _dot(below, found.low_offset)
-            slack = slack + _spread(U * np.abs(value) + ETA, known.boxes[body.input]) + join(body.input, value)
-        else:
-            total = total + _most(coefficients, known.boxes[position], problem, position)
-    edges = sum(len(body.inputs) for body in graph.nodes)
-    found = up(total.upper() + inflate(slack, 2 * (edges + len(graph.nodes)) + 16))
-    return np.where(np.isnan(found), np.inf, found)
-
-
-def _spread(radius: np.ndarray, box: Bounds) -> np.ndarray:
-    """Upper bounds on radius . |z| for z in the box."""
-    size = np.maximum(np.abs(box[0]), np.abs(box[1]))
-    open_ended = ~np.isfinite(size)
-    found = inflate(radius @ np.where(open_ended, 0.0, size), radius.shape[1] + 2)
-    return np.where(np.any(radius[:, open_ended] > 0, axis=1), np.inf, found)
-
-
-def _dot(coefficients: np.ndarray, v: np.ndarray) -> Enclosure:
-    """coefficients . v, of infinite radius where an infinite entry counts."""
-    unknown = ~np.isfinite(v)
-    kept = np.where(unknown, 0.0, v)
-    found = Enclosure(coefficients) @ Enclosure(kept[:, None])
-    lost = np.any(coefficients[:, unknown] != 0, axis=1)
-    return Enclosure(found.value[:, 0], np.where(lost, np.inf, found.full_radius()[:, 0]))
-
-
-def _most(coefficients: np.ndarray, box: Bounds, problem: Problem, position: int) -> Enclosure:
-    """The largest coefficients . z over a box, and over the ball of the inputs."""
-    best = (_dot(np.maximum(coefficients, 0), box[1]) + _dot(np.minimum(coefficients, 0), box[0])).upper()
-    region = problem.query.region
-    if position == problem.x and isinstance(region, Ball):
-        reach = mul_up(norm_up(np.abs(coefficients), dual(region.norm)), region.eps)
-        best = np.minimum(best, up(_dot(coefficients, region.center).upper() + reach))
-    return Enclosure(np.where(np.isnan(best), np.inf, best))
+def _planes(left: Bounds, right: Bounds) -> tuple[Lines, Lines] | None:
+    """Planes below and above u v (McCormick): u v - a u - b v is extreme at corners; None where a box is unbounded."""
+    if not all(np.all(np.isfinite(side)) for side in (*left, *right)):
+        return None
+    slopes = {"low": (right[0], left[0]), "high": (right[1], left[0])}
+    ends: dict[str, list[np.ndarray]] = {"low": [], "high": []}
+    for u in left:
+        for v in right:
+            for side, (a, b) in slopes.items():
+                low, high = down(u * v), up(u * v)
+                least = down(down(low - up(a * u)) - up(b * v))
+                most = up(up(high - down(a * u)) - down(b * v))
+                ends[side].append(least if side == "low" else most)
+    low, high = np.minimum.reduce(ends["low"]), np.maximum.reduce(ends["high"])
+    zero = np.zeros_like(low)
+    first = Lines(slopes["low"][0], low, slopes["high"][0], high)
+    return first, Lines(np.broadcast_to(slopes["low"][1], low.shape), zero, slopes["high"][1], zero)

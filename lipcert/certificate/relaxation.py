@@ -46,8 +46,11 @@ def lines(activation: Activation, lower: np.ndarray, upper: np.ndarray) -> Lines
     low = np.array([_offset(cells.negative(), -slope) for slope in slopes])
     best_high = np.argmin(_scores(high, high + slopes * middle), axis=0)
     best_low = np.argmin(_scores(low, low - slopes * middle), axis=0)
-    every = np.arange(lower.size)
-    return Lines(slopes[best_low, every], -low[best_low, every], slopes[best_high, every], high[best_high, every])
+
+    def chosen(found: np.ndarray, best: np.ndarray) -> np.ndarray:
+        return np.take_along_axis(found, best[None], axis=0)[0]
+
+    return Lines(chosen(slopes, best_low), -chosen(low, best_low), chosen(slopes, best_high), chosen(high, best_high))
 
 
 def _scores(offsets: np.ndarray, distances: np.ndarray) -> np.ndarray:
@@ -57,7 +60,7 @@ def _scores(offsets: np.ndarray, distances: np.ndarray) -> np.ndarray:
 
 
 def _candidates(activation: Activation, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
-    """(S, n) slopes, any numbers: what is proven are the offsets."""
+    """(S, *n) slopes, any numbers: what is proven are the offsets."""
     with np.errstate(all="ignore"):
         ends = activation.value(lower), activation.value(upper)
         chord = (ends[1] - ends[0]) / (upper - lower)
@@ -70,7 +73,7 @@ def _candidates(activation: Activation, lower: np.ndarray, upper: np.ndarray) ->
 
 @dataclass(frozen=True, eq=False)
 class _Cells:
-    """Ends (K + 1, n), bounds on phi there, and on its slopes in the K cells between."""
+    """Ends (K + 1, *n), bounds on phi there, and on its slopes in the K cells between."""
 
     ends: np.ndarray
     highest: np.ndarray
@@ -84,8 +87,8 @@ class _Cells:
 
 
 def _cells(activation: Activation, lower: np.ndarray, upper: np.ndarray) -> _Cells:
-    share = np.linspace(0, 1, 2 if isinstance(activation, PiecewiseLinear) else CELLS + 1)[:, None]
-    ends = [np.clip(lower + share * (upper - lower), lower, upper)]
+    share = np.linspace(0, 1, 2 if isinstance(activation, PiecewiseLinear) else CELLS + 1)
+    ends = [np.clip(lower + np.reshape(share, (-1, *(1,) * lower.ndim)) * (upper - lower), lower, upper)]
     ends += [np.clip(np.full_like(lower, kink), lower, upper)[None] for kink in activation.kinks[:MAX_KINKS]]
     grid = np.sort(np.concatenate(ends), axis=0)
     grid[0], grid[-1] = lower, upper
@@ -97,7 +100,7 @@ def _cells(activation: Activation, lower: np.ndarray, upper: np.ndarray) -> _Cel
 
 
 def _offset(cells: _Cells, slope: np.ndarray) -> np.ndarray:
-    """(n,) upper bounds on phi(v) - slope v."""
+    """(*n,) upper bounds on phi(v) - slope v."""
     product = slope * cells.ends
     exact = (slope == 0) | (cells.ends == 0)  # a product may be 0 because it underflows
     at = np.where(exact, cells.highest, up(cells.highest - down(product)))

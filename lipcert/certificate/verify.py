@@ -18,12 +18,15 @@ from lipcert.certificate.claim import (
     Composed,
     Extremes,
     Inequality,
+    Local,
     SingleEvidence,
     Witness,
 )
 from lipcert.certificate.composed import composed_bound
 from lipcert.certificate.inequality import inequality_bound
 from lipcert.certificate.linear_bounds import linear_boxes
+from lipcert.certificate.local import local_bound
+from lipcert.certificate.pieces import tree_box
 from lipcert.certificate.witness import attained
 from lipcert.errors import NotProvedError
 from lipcert.problem import Box, Problem
@@ -44,6 +47,10 @@ def verify(problem: Problem, claim: Claim, by: Arithmetic | None = None) -> floa
         if claim.linear:
             raise NotProvedError("the parts of a network are proven over intervals")
         return _at_most(composed_bound(whole, claim.evidence, by, _prove), claim)
+    if isinstance(claim.evidence, Local):
+        if not claim.linear:
+            raise NotProvedError("pieces of a region are bounded by planes")
+        return _at_most(local_bound(whole, claim.evidence, by), claim)
     return _at_most(_prove(whole, claim.evidence, by, claim.linear), claim)
 
 
@@ -81,6 +88,11 @@ def verify_box(problem: Problem, claim: BoxClaim, by: Arithmetic | None = None) 
         raise NotProvedError(f"the claimed box does not have {size} outputs")
     boxes = linear_boxes(problem, by) if claim.linear else propagate(problem, by)
     low, high = boxes[problem.y]
+    if claim.trees:
+        if len(claim.trees) != size or not claim.linear:
+            raise NotProvedError(f"there are {len(claim.trees)} trees for {size} outputs, or no linear bounds")
+        found = np.array([tree_box(problem, tree, j, by) for j, tree in enumerate(claim.trees)])
+        low, high = np.maximum(low, found[:, 0]), np.minimum(high, found[:, 1])
     inside = (low >= claim.lower) & (high <= claim.upper)
     if not np.all(inside):
         j = int(np.argmin(inside))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from lipcert.certificate import Claim
+from lipcert.certificate import Claim, Witness
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.problem import Problem
 
@@ -37,6 +37,18 @@ class Progress:
 
     linear: bool = True
     """Whether boxes may be those of linear bounds."""
+
+    exact: bool = False
+    """Whether to branch until the bound is tight."""
+
+    gap: float = 1.01
+    """The ratio of bounds that is tight enough for that."""
+
+    attained: Callable[[], float] = lambda: 0.0
+    """What is proven from below so far."""
+
+    witnesses: list[Witness] = field(default_factory=list)
+    """Points that a method came by and that may attain more."""
 
     notes: list[str] = field(default_factory=list)
     """What a method has to say about its next claim; the report shows it."""

@@ -12,16 +12,31 @@ from lipcert.errors import NotProvedError, UnsupportedModelError, UsageError
 from lipcert.methods import Method, OutOfTime, Progress, Unsuitable
 from lipcert.methods.gram import GramMethod
 from lipcert.methods.lipsdp import LipSdpMethod
+from lipcert.methods.local import LocalMethod
 from lipcert.methods.product import ProductMethod
 from lipcert.planning.obstacles import find_obstacle, hint
 from lipcert.planning.outcome import Attempt, Outcome
-from lipcert.problem import Problem
+from lipcert.problem import Everywhere, Problem
 
-METHODS: dict[str, Callable[[], Method]] = {"product": ProductMethod, "lipsdp": LipSdpMethod, "gram": GramMethod}
+METHODS: dict[str, Callable[[], Method]] = {
+    "product": ProductMethod,
+    "local": LocalMethod,
+    "lipsdp": LipSdpMethod,
+    "gram": GramMethod,
+}
 """Every backend by name."""
 
 AUTO = ("product", "lipsdp")
 """What `auto` tries, cheapest first. Gram iteration is never below the proofs of the symbol that `product` has."""
+
+AUTO_LOCAL = ("local", "product", "lipsdp")
+"""The same over a region ..."""
+
+EXACT = ("local",)
+"""... and where the bound shall be exact."""
+
+TIGHT = 1.01
+"""A gap at which a bound over a region is tight: nothing else is tried then."""
 
 DEFAULT_TIMEOUT = 60.0
 
@@ -43,6 +58,7 @@ def solve(
     gap: float | None = None,
     device: str = "auto",
     solver: str = "native",
+    exact: bool = False,
     lower: bool = True,
     on_step: Callable[[str, Outcome], None] = lambda what, outcome: None,
 ) -> Outcome:
@@ -50,7 +66,8 @@ def solve(
 
     Raises UnsupportedModelError where a node is not Lipschitz over the region, as far as its box tells.
     `solver` finds the multipliers of LipSDP: native, clarabel, scs or mosek.
-    `gap` stops early once upper / lower is at most this. A KeyboardInterrupt ends the run with what is verified so far.
+    `gap` stops early once upper / lower is at most this. `exact` branches over the region until it is (default 1.01).
+    A KeyboardInterrupt ends the run with what is verified so far.
     """
     if timeout is not None and not timeout >= 0:
         raise UsageError(f"--timeout: {timeout} is not a number of seconds", hint="use 0 or more")
@@ -62,13 +79,30 @@ def solve(
         check_solver(solver)
         if method not in ("auto", "lipsdp"):
             raise UsageError(f"--solver: the method {method} solves no program", hint="use --method lipsdp")
+    local = not isinstance(problem.query.region, Everywhere)
+    if exact and not local:
+        raise UsageError("--exact branches over a region", hint="give --center and --eps, --box or --spec")
+    if exact and method not in ("auto", "local"):
+        raise UsageError(f"--exact: the method {method} does not branch", hint="leave --method out")
+    methods = _chosen(method, local, exact)
     outcome = Outcome()
     started = time.monotonic()
     budget = DEFAULT_TIMEOUT if timeout is None else timeout
-    progress = Progress(started + budget, device, solver=solver)
+    searched = not lower
+
+    def attained() -> float:
+        nonlocal searched
+        if not searched:
+            searched = True
+            _search_lower(problem, outcome, progress, device, on_step)
+        return outcome.lower
+
+    if gap is None and local and method == "auto":
+        gap = TIGHT
+    progress = Progress(started + budget, device, solver=solver, exact=exact, gap=gap or TIGHT, attained=attained)
     try:
         with idle_cores():
-            _run(problem, _chosen(method), outcome, progress, gap, device, lower, on_step)
+            _run(problem, methods, outcome, progress, gap, on_step)
     except KeyboardInterrupt:
         outcome.interrupted = True
     if outcome.upper is not None and outcome.lower > outcome.upper:
@@ -79,9 +113,9 @@ def solve(
     return outcome
 
 
-def _chosen(method: str) -> list[Method]:
+def _chosen(method: str, local: bool, exact: bool) -> list[Method]:
     if method == "auto":
-        return [METHODS[name]() for name in AUTO]
+        return [METHODS[name]() for name in (EXACT if exact else AUTO_LOCAL if local else AUTO)]
     if method not in METHODS:
         raise UsageError(f"--method: there is no method {method!r}", hint=f"use auto, {', '.join(METHODS)}")
     return [METHODS[method]()]
@@ -93,25 +127,22 @@ def _run(
     outcome: Outcome,
     progress: Progress,
     gap: float | None,
-    device: str,
-    lower: bool,
     on_step: Callable[[str, Outcome], None],
 ) -> None:
-    searched = not lower
     began = time.monotonic()
     for name, claim, seconds in _claims(problem, methods, outcome, progress):
         on_step(name, outcome)
         _consider(problem, name, claim, seconds, outcome, progress)
-        # The search loads torch: it waits for the claims that take less time than that, unless --gap needs it.
-        if not searched and (gap is not None or time.monotonic() - began > LOWER_BOUND_AFTER):
-            _search_lower(problem, outcome, progress, device, on_step)
-            searched = True
+        _keep_witnesses(problem, outcome, progress)
+        # The search loads torch: it waits for the claims that take less time than that, unless a gap needs it.
+        if gap is not None or time.monotonic() - began > LOWER_BOUND_AFTER:
+            progress.attained()
         if progress.remaining() < 0 or (gap is not None and outcome.gap is not None and outcome.gap <= gap):
             break
     if outcome.claim is None and (obstacle := find_obstacle(problem)) is not None:
         raise UnsupportedModelError(obstacle, hint=hint(problem))
-    if not searched:
-        _search_lower(problem, outcome, progress, device, on_step)
+    progress.attained()
+    _keep_witnesses(problem, outcome, progress)
 
 
 def _claims(
@@ -175,11 +206,16 @@ def _search_lower(
     from lipcert.methods.lower import find_witness
 
     on_step("lower bound", outcome)
-    witnesses = find_witness(problem, progress, device)[:3]
+    progress.witnesses.extend(find_witness(problem, progress, device)[:3])
+    _keep_witnesses(problem, outcome, progress)
+
+
+def _keep_witnesses(problem: Problem, outcome: Outcome, progress: Progress) -> None:
+    """Verify what was found, the most promising first, and keep the best."""
     began = time.monotonic()
-    for witness in witnesses:
+    while progress.witnesses and time.monotonic() - began < LOWER_VERIFYING:
+        witness = progress.witnesses.pop(0)
         attained = verify_witness(problem, witness)
         if attained > outcome.lower:
             outcome.witness, outcome.lower = witness, attained * LOWER_SLACK
-        if time.monotonic() - began > LOWER_VERIFYING:
-            break
+    progress.witnesses.clear()

@@ -199,7 +199,7 @@ def test_rows_may_be_bounded_a_few_at_a_time(entries: int, monkeypatch: pytest.M
         _, problem = posed(make, "linf", 5)
         whole = linear_boxes(problem, Arithmetic())
         with monkeypatch.context() as patch:
-            patch.setattr("lipcert.certificate.linear_bounds.ENTRIES", entries)
+            patch.setattr("lipcert.certificate.planes.ENTRIES", entries)
             parts = linear_boxes(problem, Arithmetic())
         for one, other in zip(whole, parts, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)

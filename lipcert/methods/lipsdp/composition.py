@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from lipcert.certificate import Claim
-from lipcert.certificate.claim import Composed
+from lipcert.certificate.claim import Composed, Local
 from lipcert.certificate.composed import part_problems
 from lipcert.errors import NotProvedError
 from lipcert.graph import Affine, Elementwise, FixedPoint, Graph, Groupwise, Product
@@ -91,7 +91,7 @@ def composed_claim(
             better = _best(single, share, small)
             if better is not None and (best is None or better.value < best.value):
                 best, gained = better, True
-        if best is None or isinstance(best.evidence, Composed):
+        if best is None or isinstance(best.evidence, Composed | Local):
             return None
         value *= best.value * (1 + 2.0**-50)
         evidence.append(best.evidence)

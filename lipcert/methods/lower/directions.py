@@ -30,6 +30,10 @@ class Jacobian:
 
     def forward(self, d: np.ndarray) -> np.ndarray:
         """J d for each point: (batch, size_in) -> (batch, size_out)."""
+        return self.moved(d).get(self.problem.y, np.zeros((len(d), self.problem.size_out)))
+
+    def moved(self, d: np.ndarray) -> dict[int, np.ndarray]:
+        """The same for every node that moves with x."""
         moved: dict[int, np.ndarray] = {self.problem.x: d}
         for i, node in enumerate(self.problem.graph.nodes):
             if isinstance(node, Affine):
@@ -46,7 +50,7 @@ class Jacobian:
                 parts = []
             if parts:
                 moved[i] = sum(parts[1:], parts[0])
-        return moved.get(self.problem.y, np.zeros((len(d), self.problem.size_out)))
+        return moved
 
     def backward(self, g: np.ndarray) -> np.ndarray:
         """J' g for each point: (batch, size_out) -> (batch, size_in)."""

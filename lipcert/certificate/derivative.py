@@ -1,0 +1,296 @@
+"""The Clarke Jacobian over pieces of the region, bounded by linear bounds back through the graph of the chain rule.
+
+From an output backwards, each nonlinear node multiplies what comes in by unknown slopes: p = s a with s and a in
+intervals. The upper bound of max(l a, h a) by its chord, and the lower one of min(l a, h a), are the best lines in a;
+|a| is at most its chord. Shi, Wang, Zhang, Kolter, Hsieh, Efficiently computing local Lipschitz constants of neural
+networks via bound propagation (NeurIPS 2022).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from lipcert.arithmetic.enclosure import Enclosure
+from lipcert.arithmetic.rounding import down, inflate, norm_up, sqrt_up, up
+from lipcert.certificate.arithmetic import Arithmetic
+from lipcert.certificate.boxes import Bounds, interval_affine, interval_product
+from lipcert.certificate.planes import Net, Trace, entry_bounds, upper_bounds
+from lipcert.certificate.relaxation import Lines
+from lipcert.errors import NotProvedError
+from lipcert.graph import Affine, Elementwise, Graph, Groupwise, Input, Product
+from lipcert.operators import Identity, Leaf, LinearOperator, Shape, Sum, Transposed
+from lipcert.operators import Product as Composed
+from lipcert.problem import Norm, Problem
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """The row of the outputs that is followed back."""
+
+    shape: Shape
+    inputs: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Gain:
+    """s times what comes in; s are slopes of node `at`, or for a product the value of its other factor."""
+
+    input: int
+    at: int
+    other: int | None
+    shape: Shape
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True, eq=False)
+class Mixed:
+    """J' times what comes in, J a Jacobian of the groups of node `at`."""
+
+    input: int
+    at: int
+    shape: Shape
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True, eq=False)
+class ChainRule:
+    """Nodes from the outputs back to the inputs; the last one is the row of the Jacobian (None: it is zero)."""
+
+    nodes: tuple[Start | Affine | Gain | Mixed, ...]
+    gradient: int | None
+
+
+def chain_rule(problem: Problem) -> ChainRule:
+    """Of a graph without fixed points."""
+    graph = problem.graph
+    nodes: list[Start | Affine | Gain | Mixed] = [Start((problem.size_out,))]
+    coming: dict[int, list[tuple[int, LinearOperator]]] = {problem.y: [(0, Identity(problem.size_out))]}
+    for position in range(problem.y, -1, -1):
+        parts = coming.pop(position, [])
+        if not parts or (isinstance(graph.nodes[position], Input) and position != problem.x):
+            continue
+        at = _joined(nodes, parts, graph, position)
+        body = graph.nodes[position]
+        if position == problem.x:
+            return ChainRule(tuple(nodes), at)
+        if isinstance(body, Affine):
+            for source, op in zip(body.inputs, body.operators, strict=True):
+                coming.setdefault(source, []).append((at, transpose(op)))
+            continue
+        new: list[tuple[int, Gain | Mixed]]
+        if isinstance(body, Elementwise):
+            new = [(body.input, Gain(at, position, None, body.shape))]
+        elif isinstance(body, Product):
+            new = [
+                (s, Gain(at, position, o, body.shape)) for s, o in ((body.left, body.right), (body.right, body.left))
+            ]
+        elif isinstance(body, Groupwise):
+            new = [(body.input, Mixed(at, position, (graph.size(body.input),)))]
+        else:
+            raise NotProvedError("the derivative of a fixed point is not followed")
+        for source, node in new:
+            nodes.append(node)
+            coming.setdefault(source, []).append((len(nodes) - 1, Identity(graph.size(source))))
+    return ChainRule(tuple(nodes), None)
+
+
+def _joined(
+    nodes: list[Start | Affine | Gain | Mixed], parts: list[tuple[int, LinearOperator]], graph: Graph, position: int
+) -> int:
+    """The sum of what comes to a node, appended where it is not there already."""
+    if len(parts) == 1 and isinstance(parts[0][1], Identity):
+        return parts[0][0]
+    size = graph.size(position)
+    bias = Enclosure(np.zeros(size))
+    nodes.append(Affine(tuple(at for at, _ in parts), tuple(op for _, op in parts), bias, (size,)))
+    return len(nodes) - 1
+
+
+def transpose(op: LinearOperator) -> LinearOperator:
+    """A'."""
+    if isinstance(op, Composed):
+        return Composed([transpose(f) for f in reversed(op.factors)])
+    if isinstance(op, Sum):
+        return Sum([transpose(t) for t in op.terms])
+    if isinstance(op, Identity):
+        return op
+    if isinstance(op, Transposed):
+        return op.leaf
+    if isinstance(op, Leaf):
+        return Transposed(op)
+    raise NotProvedError(f"no transpose of a {type(op).__name__}")
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows of the Jacobian over pieces: the cases are (piece, row), row after row of a piece."""
+
+    net: Net
+    each: int
+    """Rows of a piece."""
+
+    gradient: int
+
+    def entries(self) -> Bounds:
+        """Bounds on the entries, each (pieces, rows, inputs)."""
+        low, high = self.net.boxes[self.gradient]
+        return low.reshape(-1, self.each, low.shape[1]), high.reshape(-1, self.each, high.shape[1])
+
+
+@np.errstate(over="ignore", invalid="ignore")  # overflow ends in inf or NaN, which bounds nothing
+def bound_rows(problem: Problem, rule: ChainRule, values: Net, outputs: np.ndarray, steps: int, by: Arithmetic) -> Rows:
+    """The Jacobian's rows of `outputs` (pieces, rows) over the pieces whose values are given.
+
+    `problem` is that of the graph with ramps, and `rule` its chain rule, which has a gradient. `steps`: where planes
+    are used beside intervals: 0 nowhere, 1 for what meets unknown slopes, 2 also for entries of the Jacobian whose sign
+    is open, 3 for all its entries.
+    """
+    assert rule.gradient is not None
+    graph = problem.graph
+    pieces, each = outputs.shape
+    cases = pieces * each
+    which = np.repeat(np.arange(pieces), each)
+    net = Net(rule.nodes)
+    for i, node in enumerate(rule.nodes):
+        if isinstance(node, Start):
+            row = np.zeros((cases, problem.size_out))
+            row[np.arange(cases), outputs.reshape(-1)] = 1.0
+            box = row, row
+        elif isinstance(node, Affine):
+            box = interval_affine(node, net.boxes, by)
+            box = _tightened(net, i, box, _where(rule, i, box, steps, values, which), by)
+        elif isinstance(node, Gain):
+            slopes = slopes_of(node, values)
+            low, high = (
+                np.broadcast_to(side[which] if len(side) > 1 else side, (cases, side.shape[1])) for side in slopes
+            )
+            box = interval_product((low, high), net.boxes[node.input])
+            if np.all(np.isfinite(low)) and np.all(np.isfinite(high)):
+                net.lines[i] = [(node.input, chords((low, high), net.boxes[node.input]))]
+        else:
+            box = _mixed(graph, node, values, net.boxes[node.input], which)
+        net.boxes.append(box)
+    return Rows(net, each, rule.gradient)
+
+
+def _where(rule: ChainRule, i: int, box: Bounds, steps: int, values: Net, which: np.ndarray) -> np.ndarray:
+    """The entries of an affine node that are worth planes."""
+    low, high = box
+    crossing = (low < 0) & (high > 0)
+    if steps == 0:
+        return np.zeros_like(crossing)
+    if i == rule.gradient:
+        return np.zeros_like(crossing) if steps == 1 else crossing if steps == 2 else low < high
+    wanted = np.zeros_like(crossing)
+    for node in rule.nodes[i + 1 :]:
+        if isinstance(node, Gain) and node.input == i:
+            first, last = slopes_of(node, values)
+            loose = first < last
+            wanted |= crossing & (loose[which] if len(loose) > 1 else loose)
+        elif isinstance(node, Mixed) and node.input == i:
+            wanted |= low < high
+    return wanted
+
+
+def _tightened(net: Net, i: int, box: Bounds, wanted: np.ndarray, by: Arithmetic) -> Bounds:
+    case, rows = np.nonzero(wanted)
+    if not case.size:
+        return box
+    low, high = box[0].copy(), box[1].copy()
+    high[case, rows] = np.minimum(high[case, rows], entry_bounds(net, i, rows, np.ones(len(rows)), case, by))
+    low[case, rows] = np.maximum(low[case, rows], -entry_bounds(net, i, rows, -np.ones(len(rows)), case, by))
+    if not np.all(low <= high):
+        raise NotProvedError("a box of the Jacobian is empty")
+    return low, high
+
+
+def slopes_of(node: Gain, values: Net) -> Bounds:
+    """What a gain may multiply by, over the pieces."""
+    if node.other is not None:
+        return values.boxes[node.other]
+    return values.slopes[node.at]
+
+
+def _mixed(graph: Graph, node: Mixed, values: Net, box: Bounds, which: np.ndarray) -> Bounds:
+    """|J' a| <= what the groups say of |a|, piece by piece."""
+    body = graph.nodes[node.at]
+    assert isinstance(body, Groupwise)
+    low, high = values.boxes[body.input]
+    bounds = [body.function.jacobian(a, b) for a, b in zip(low, high, strict=True)]
+    size = np.maximum(np.abs(box[0]), np.abs(box[1]))
+    found = np.array([bounds[which[c] if len(bounds) > 1 else 0].backward(v) for c, v in enumerate(size)])
+    found = np.where(np.isnan(found), np.inf, found)
+    return -found, found
+
+
+def chords(slopes: Bounds, box: Bounds) -> Lines:
+    """Lines below min(l a, h a) and above max(l a, h a) over the box; exact where the sign of a is known."""
+    least, most = slopes
+    low_slope, low_offset, _ = _chord(most, least, box)
+    high_slope, _, high_offset = _chord(least, most, box)
+    return Lines(low_slope, low_offset, high_slope, high_offset)
+
+
+@np.errstate(all="ignore")  # where the division fails any slope will do
+def _chord(before: np.ndarray, after: np.ndarray, box: Bounds) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Slope of the chord of the function with slope `before` below zero and `after` above it.
+
+    With the least and the most of the function minus that at the ends of the box, each rounded outward.
+    """
+    a, b = box
+    slope = np.nan_to_num((after * b - before * a) / (b - a), posinf=0.0, neginf=0.0)
+    sure = (a >= 0) | (b <= 0) | (before == after)
+    slope = np.where(a >= 0, after, np.where(sure, before, slope))
+    values = [(before * a, slope * a), (after * b, slope * b)]
+    least = np.minimum(*(down(down(value) - up(line)) for value, line in values))
+    most = np.maximum(*(up(up(value) - down(line)) for value, line in values))
+    return slope, np.where(sure, 0.0, least), np.where(sure, 0.0, most)
+
+
+@np.errstate(over="ignore", invalid="ignore")  # overflow ends in inf or NaN, which bounds nothing
+def row_sums(rows: Rows, by: Arithmetic, trace: Trace = lambda position, coefficients: None) -> np.ndarray:
+    """(pieces, rows) upper bounds on the l1 norms of the rows: of the entries, and of their sum by planes."""
+    box = rows.net.boxes[rows.gradient]
+    ones = np.ones_like(box[0])
+    lines = chords((-ones, ones), box)
+    case = np.arange(len(ones))
+    offset = inflate(lines.high_offset.sum(axis=1), ones.shape[1])
+    total = Enclosure(np.where(np.isfinite(offset), offset, 0.0), np.where(np.isfinite(offset), 0.0, np.inf))
+    found = upper_bounds(rows.net, {rows.gradient: lines.high_slope}, case, by, total, trace=trace)
+    single = norm_up(np.maximum(np.abs(box[0]), np.abs(box[1])), 1)
+    return np.minimum(found, single).reshape(-1, rows.each)
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def norm_bounds(rows: Rows, norm_in: Norm, norm_out: Norm, by: Arithmetic) -> np.ndarray:
+    """(pieces,) upper bounds on the norm of the Jacobian's rows, from bounds on its entries and their sums."""
+    low, high = rows.entries()
+    size = np.maximum(np.abs(low), np.abs(high))
+    if norm_in == 1:
+        columns = by.norms(np.swapaxes(size, 1, 2), norm_out)
+        return np.asarray(columns.max(axis=1, initial=0.0))
+    each = row_sums(rows, by) if norm_in == math.inf else by.norms(size, 2.0)
+    return np.asarray(by.norms(each, norm_out))
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def spread_norm(rows: Rows, piece: int) -> tuple[Enclosure, float]:
+    """The rows of a piece as a matrix C and a bound on the l2 norm of what is within its radius R.
+
+    |J|_2 <= |C|_2 + |R|_2, and |R|_2 by the Frobenius norm or by Schur's test.
+    """
+    low, high = (side[piece] for side in rows.entries())
+    middle = np.nan_to_num(low / 2 + high / 2)
+    radius = np.where(low == high, 0.0, up(np.maximum(up(high - middle), up(middle - low))))
+    schur = sqrt_up(up(norm_up(radius, 1).max(initial=0.0) * norm_up(radius.T, 1).max(initial=0.0)))
+    spread = float(np.minimum(norm_up(radius.reshape(-1), 2), schur))
+    return Enclosure(np.where(low == high, low, middle)), spread if np.isfinite(spread) else math.inf

@@ -1,0 +1,252 @@
+"""Branch and bound over the region: the worst piece is cut where the slopes that are open matter most.
+
+Every piece is bounded by the kernel's own arithmetic, so that what is found is what will be proven. Best first (Land
+and Doig 1960); cuts at kinks as in Bunel et al., JMLR 2020; whether a piece holds an input is a linear program.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lipcert.certificate.arithmetic import Arithmetic
+from lipcert.certificate.claim import Rows, Tree
+from lipcert.certificate.derivative import ChainRule, Gain, bound_rows, chain_rule, norm_bounds, slopes_of, spread_norm
+from lipcert.certificate.derivative import Rows as BoundedRows
+from lipcert.certificate.linear_bounds import Bounded, in_ramps, piece_nets
+from lipcert.certificate.pieces import Cut, ends, infeasibility
+from lipcert.certificate.planes import Net
+from lipcert.graph import Elementwise
+from lipcert.methods.local.feasible import cut_planes, deepest
+from lipcert.methods.lower.directions import Jacobian
+from lipcert.methods.lower.search import region_center
+from lipcert.problem import Problem
+
+BATCH = 32
+"""Pieces that are cut at a time ..."""
+
+ENTRIES = 2**23
+"""... or fewer, so that their rows have this many coefficients."""
+
+SKETCHES = 16
+"""Random directions by which it is measured how much a neuron moves with the input."""
+
+FEW_INPUTS = 16
+"""Inputs that may be cut, too."""
+
+CANDIDATES = 4
+"""Cuts of which the best is taken, where the pieces are small."""
+
+
+@dataclass(eq=False)
+class Node:
+    """A piece: cut into two, or bounded, or empty."""
+
+    cuts: tuple[Cut, ...]
+    group: int
+    bound: float = math.inf
+    choices: list[tuple[int, int, float]] = field(default_factory=list)
+    """Where it may be cut, the best first."""
+
+    cut: tuple[int, int, float] | None = None
+    halves: tuple[Node, Node] | None = None
+    multipliers: np.ndarray | None = None
+
+
+@dataclass(eq=False)
+class Search:
+    """Trees over the region: one for each group of outputs, and what the worst piece of each is bounded by."""
+
+    problem: Problem
+    by: Arithmetic
+    groups: tuple[tuple[int, ...], ...]
+    steps: int
+    visit: Callable[[np.ndarray], None] = lambda points: None
+    """Is told points of the region that are worth a look."""
+
+    def __post_init__(self) -> None:
+        self.posed = in_ramps(self.problem, self.by)
+        self.rule: ChainRule = chain_rule(self.posed)
+        self.moves = _moves(self.posed)
+        self.count = itertools.count()
+        self.roots = [Node((), g) for g in range(len(self.groups))]
+        self.heap: list[tuple[float, int, Node]] = []
+        self.evaluated = 0
+        self.seconds = 0.0
+
+    @property
+    def bound(self) -> float:
+        """Of all pieces."""
+        return -self.heap[0][0] if self.heap else 0.0
+
+    def start(self) -> None:
+        """Bound the region as it is."""
+        self._evaluate(self.roots)
+        for root in self.roots:
+            self._push(root)
+
+    @property
+    def proof_seconds(self) -> float:
+        """About what the kernel takes to replay the trees."""
+        return self.seconds / max(1, self.evaluated) * len(self.heap)
+
+    def step(self, target: float) -> bool:
+        """Cut the worst pieces; False where the bound is at most the target, or nothing can be cut any more."""
+        worst: list[Node] = []
+        while self.heap and len(worst) < self._batch() and -self.heap[0][0] > target:
+            node = heapq.heappop(self.heap)[2]
+            if not node.choices:
+                heapq.heappush(self.heap, (-node.bound, next(self.count), node))
+                break
+            worst.append(node)
+        if not worst:
+            return False
+        for node in worst:
+            node.cut = node.choices[0]
+            at = node.cut
+            node.halves = (
+                Node((*node.cuts, Cut(*at, True)), node.group, node.bound),
+                Node((*node.cuts, Cut(*at, False)), node.group, node.bound),
+            )
+        new = [half for node in worst for half in node.halves or ()]
+        self._evaluate(new)
+        for half in new:
+            self._push(half)
+        return True
+
+    def evidence(self) -> tuple[Rows, ...]:
+        """The trees of all outputs, as the kernel replays them; one for all that are not cut."""
+        query = self.problem.query
+        spectral = self.bound * (1 + 2.0**-36) if query.norm_in == query.norm_out == 2 else 0.0
+        cut = [root for root in self.roots if root.halves is not None]
+        whole = tuple(j for root in self.roots if root.halves is None for j in self.groups[root.group])
+        parts = [Rows(self.groups[root.group], _tree(root), self.steps, spectral) for root in cut]
+        if whole:
+            parts.append(Rows(whole, _tree(Node((), 0)), self.steps, spectral))
+        return tuple(parts)
+
+    def _push(self, node: Node) -> None:
+        if node.multipliers is None:
+            heapq.heappush(self.heap, (-node.bound, next(self.count), node))
+
+    def _batch(self) -> int:
+        width = max(self.posed.graph.size(i) for i in range(len(self.posed.graph.nodes)))
+        return int(np.clip(ENTRIES // max(1, 2 * width * self.problem.size_in), 1, BATCH))
+
+    def _evaluate(self, nodes: list[Node]) -> None:
+        """Bound the pieces, each no worse than the one that it was cut from; say which are empty."""
+        began = time.monotonic()
+        self._bound(nodes)
+        self.seconds += time.monotonic() - began
+
+    def _bound(self, nodes: list[Node]) -> None:
+        cuts = [node.cuts for node in nodes]
+        bounded = piece_nets(self.problem, ends(cuts, self.posed.graph), self.by)
+        self._feasible(nodes, bounded)
+        kept = [b for b, node in enumerate(nodes) if node.multipliers is None]
+        self.evaluated += len(kept)
+        if not kept:
+            return
+        if len(kept) < len(nodes):
+            bounded = piece_nets(self.problem, ends([cuts[b] for b in kept], self.posed.graph), self.by)
+        groups = np.array([self.groups[nodes[b].group] for b in kept])
+        rows = bound_rows(self.posed, self.rule, bounded.net, groups, self.steps, self.by)
+        query = self.problem.query
+        found = norm_bounds(rows, query.norm_in, query.norm_out, self.by)
+        if query.norm_in == query.norm_out == 2 and rows.each > 1:
+            found = np.minimum(found, [l2_estimate(rows, b) for b in range(len(kept))])
+        scores = self._scores(bounded.net, rows)
+        for k, b in enumerate(kept):
+            node = nodes[b]
+            node.bound = min(node.bound, float(found[k]))
+            node.choices = _choices(scores, k)
+
+    def _feasible(self, nodes: list[Node], bounded: Bounded) -> None:
+        """Multipliers of the pieces that hold no input."""
+        for b in np.flatnonzero(bounded.empty).tolist():
+            nodes[b].multipliers = np.zeros(len(nodes[b].cuts))
+        open_ones = [b for b, node in enumerate(nodes) if node.multipliers is None and len(node.cuts) > 1]
+        neurons = [b for b in open_ones if any(cut.node != self.posed.x for cut in nodes[b].cuts)]
+        if not neurons:
+            return
+        cuts = [node.cuts for node in nodes]
+        planes = cut_planes(self.posed, bounded, [cuts[b] if b in neurons else () for b in range(len(nodes))], self.by)
+        low, high = bounded.net.boxes[self.posed.x]
+        inside = []
+        for b in neurons:
+            box = low[b % len(low)], high[b % len(high)]
+            x, multipliers, depth = deepest(self.problem, planes[b], box)
+            if depth >= 0:
+                inside.append(x)
+                continue
+            alone = piece_nets(self.problem, ends([cuts[b]], self.posed.graph), self.by)
+            if infeasibility(alone, [cuts[b]], [multipliers], self.by)[0] < 0:
+                nodes[b].multipliers = multipliers
+        if inside:
+            self.visit(np.array(inside))
+
+    def _scores(self, net: Net, rows: BoundedRows) -> dict[int, np.ndarray]:
+        """For each node that can be cut, (pieces, entries): how much its open slopes matter."""
+        pieces = len(rows.net.boxes[0][0]) // rows.each
+        found: dict[int, np.ndarray] = {}
+        graph = self.posed.graph
+        for node in self.rule.nodes:
+            if not (isinstance(node, Gain) and node.other is None):
+                continue
+            body = graph.nodes[node.at]
+            assert isinstance(body, Elementwise)
+            low, high = slopes_of(node, net)
+            coming = np.maximum(*(np.abs(side) for side in rows.net.boxes[node.input]))
+            coming = coming.reshape(pieces, rows.each, -1).max(axis=1)
+            score = (high - low) * coming * self.moves.get(body.input, np.zeros(1))
+            found[body.input] = found[body.input] + score if body.input in found else score
+        return {at: score for at, score in found.items() if np.any(score > 0)}
+
+
+def _choices(scores: dict[int, np.ndarray], piece: int) -> list[tuple[int, int, float]]:
+    ranked = []
+    for at, score in scores.items():
+        row = score[piece]
+        for entry in np.argsort(-row)[:CANDIDATES]:
+            if row[entry] > 0:
+                ranked.append((float(row[entry]), at, int(entry)))
+    return [(at, entry, 0.0) for _, at, entry in sorted(ranked, reverse=True)]
+
+
+def l2_estimate(rows: BoundedRows, piece: int) -> float:
+    """About what the kernel can prove of the l2 norm of a piece."""
+    matrix, spread = spread_norm(rows, piece)
+    return float(np.linalg.norm(matrix.value, 2)) * (1 + 1e-12) + spread if matrix.is_finite else math.inf
+
+
+def _moves(problem: Problem) -> dict[int, np.ndarray]:
+    """For each node about how much its entries move with the input, at the center of the region."""
+    region = problem.query.region
+    random = np.random.default_rng(0)
+    points = np.tile(region_center(region), (SKETCHES, 1))  # type: ignore[arg-type]
+    moved = Jacobian(problem, points).moved(random.standard_normal((SKETCHES, problem.size_in)))
+    return {at: np.sqrt((v**2).mean(axis=0)) for at, v in moved.items()}
+
+
+def _tree(root: Node) -> Tree:
+    """As the kernel replays it."""
+    splits: list[tuple[float, float, float]] = []
+    multipliers: list[float] = []
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        if node.halves is not None and node.cut is not None:
+            splits.append((float(node.cut[0]), float(node.cut[1]), node.cut[2]))
+            stack += [node.halves[1], node.halves[0]]
+        elif node.multipliers is not None:
+            splits.append((-1.0, 1.0, 0.0))
+            multipliers += node.multipliers.tolist()
+        else:
+            splits.append((-1.0, 0.0, 0.0))
+    return Tree(np.array(splits), np.array(multipliers))

@@ -1,0 +1,169 @@
+"""Claims over a region: the Jacobian's rows over the whole of it, then over its pieces."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from lipcert.certificate.claim import Claim, Local, Rows, Tree, Witness
+from lipcert.certificate.derivative import bound_rows, chain_rule, norm_bounds
+from lipcert.certificate.linear_bounds import in_ramps, whole_net
+from lipcert.errors import NotProvedError
+from lipcert.methods.base import OutOfTime, Progress, Unsuitable
+from lipcert.methods.local.branch import Search, l2_estimate
+from lipcert.methods.lower.directions import Jacobian, steepest_directions
+from lipcert.methods.lower.search import project, region_center
+from lipcert.methods.product.method import SLACK, SPARE, deadline, for_lipsdp_only
+from lipcert.problem import Everywhere, Problem
+
+MULTIPLICATIONS_A_SECOND = 2e9
+
+SHARE = 0.25
+"""Of the time that is left, which planes for every entry of the Jacobian may take."""
+
+MAX_ROWS = 64
+"""Outputs in l-infinity that get a tree each."""
+
+UNASKED = 8.0
+"""Seconds of branching where it is not asked for ..."""
+
+UNASKED_SHARE = 0.3
+"""... and no more than this part of what is left."""
+
+PAUSE = 10.0
+"""Seconds of branching after which what is found is claimed, if the proof takes a small part of that."""
+
+WHOLE = Tree(np.array([[-1.0, 0.0, 0.0]]), np.zeros(0))
+
+
+class LocalMethod:
+    """The Clarke Jacobian over a region by linear bounds, and by branch and bound."""
+
+    name = "local"
+
+    def accepts(self, problem: Problem) -> str | None:
+        if isinstance(problem.query.region, Everywhere):
+            return "it bounds networks over a region only"
+        return for_lipsdp_only(problem)
+
+    def claims(self, problem: Problem, progress: Progress) -> Iterator[Claim]:
+        by = progress.arithmetic
+        by.tick = deadline(progress)
+        steps = 0
+        for steps in self._affordable(problem, progress):
+            yield self._whole(problem, progress, steps)
+        yield from _branched(problem, progress, steps)
+
+    def _affordable(self, problem: Problem, progress: Progress) -> list[int]:
+        """Planes for what meets open slopes; then, if there is time, for entries."""
+        posed = in_ramps(problem, progress.arithmetic)
+        graph = posed.graph
+        work = sum(op.work for node in graph.nodes for op in getattr(node, "operators", ()))
+        entries = 2.0 * work * problem.size_in * problem.size_out
+        fine = 3 if problem.query.norm_in != math.inf else 2
+        quick = entries / MULTIPLICATIONS_A_SECOND < SHARE * progress.remaining()
+        return [1, fine] if quick else [1]
+
+    def _whole(self, problem: Problem, progress: Progress, steps: int) -> Claim:
+        by = progress.arithmetic
+        posed = in_ramps(problem, by)
+        try:
+            net, rule = whole_net(problem, by), chain_rule(posed)
+            outputs = tuple(range(problem.size_out))
+            value, spectral = 0.0, 0.0
+            if rule.gradient is not None:
+                rows = bound_rows(posed, rule, net, np.array([outputs]), steps, by)
+                query = problem.query
+                value = float(norm_bounds(rows, query.norm_in, query.norm_out, by)[0])
+                if query.norm_in == query.norm_out == 2 and rows.each > 1:
+                    estimate = l2_estimate(rows, 0)
+                    if estimate < value:
+                        value = spectral = estimate
+        except NotProvedError as reason:
+            raise Unsuitable(reason.message) from None
+        return _claim(value, (Rows(outputs, WHOLE, steps, _room(spectral)),))
+
+
+def _room(value: float) -> float:
+    return value * (1 + 2.0**-36)
+
+
+def _claim(value: float, parts: tuple[Rows, ...]) -> Claim:
+    return Claim(_room(value) * SLACK + SPARE, Local(parts), linear=True)
+
+
+def _branched(problem: Problem, progress: Progress, steps: int) -> Iterator[Claim]:
+    by = progress.arithmetic
+    known = Known(problem, progress)
+    if not math.isfinite(known.best):
+        return
+    single = problem.query.norm_out == math.inf and 1 < problem.size_out <= MAX_ROWS
+    groups = tuple((j,) for j in range(problem.size_out)) if single else (tuple(range(problem.size_out)),)
+    search = Search(problem, by, groups, steps, known.look)
+    if search.rule.gradient is None:
+        return
+    by.tick = lambda: None
+    limit = progress.remaining() if progress.exact else min(UNASKED, UNASKED_SHARE * progress.remaining())
+    began = paused = time.monotonic()
+    stop: BaseException | None = None
+    search.start()
+    first = said = search.bound
+    while True:
+        proof = search.proof_seconds
+        now = time.monotonic()
+        if now - began > limit or progress.remaining() < 1.5 * proof + 0.2:
+            stop = OutOfTime() if progress.exact else None
+            break
+        try:
+            if not search.step(max(known.best, progress.attained()) * progress.gap):
+                break
+        except KeyboardInterrupt as interrupt:
+            stop = interrupt
+            break
+        if now - paused > PAUSE and 8 * proof < now - began and search.bound < said * 0.99:
+            paused, said = now, search.bound
+            yield _claim(search.bound, search.evidence())
+    known.say()
+    if search.bound < min(said, first):
+        progress.notes.append(f"{search.evaluated} pieces")
+        yield _claim(search.bound, search.evidence())
+    if stop is not None:
+        raise stop
+
+
+class Known:
+    """The steepest point so far, not proven: what needs not be cut any more, and a witness."""
+
+    def __init__(self, problem: Problem, progress: Progress) -> None:
+        self.problem, self.progress = problem, progress
+        self.witness: Witness | None = None
+        self.best = 0.0
+        self.look(region_center(problem.query.region)[None])  # type: ignore[arg-type]
+        self.best = max(self.best, progress.attained())
+
+    def look(self, points: np.ndarray) -> None:
+        """Remember the steepest of these points of the region."""
+        query, m = self.problem.query, self.problem.size_out
+        points = project(query.region, points)
+        jacobian = Jacobian(self.problem, points)
+        random = np.random.default_rng(0)
+        starts = [random.standard_normal(points.shape)]
+        if query.norm_out == math.inf and m <= MAX_ROWS:
+            starts += [jacobian.backward(np.tile(row, (len(points), 1))) for row in np.eye(m)]
+        for start in starts:
+            iterations = 1 if query.norm_out == math.inf and start is not starts[0] else 20
+            directions, gains = steepest_directions(
+                jacobian, start, query.norm_in, query.norm_out, iterations, self.progress
+            )
+            k = int(np.argmax(gains))
+            if gains[k] > self.best:
+                self.best, self.witness = float(gains[k]), Witness(points[k], directions[k])
+
+    def say(self) -> None:
+        """Hand the witness over."""
+        if self.witness is not None:
+            self.progress.witnesses.append(self.witness)
+            self.witness = None
