@@ -207,18 +207,41 @@ class Local:
 Evidence = AbsoluteChain | SpectralChain | Inequality | Composed | Local
 
 
+@dataclass(frozen=True, eq=False)
+class RampSlopes:
+    """Slopes in [0, 1] of lines below max(0, v), for `entries` of node `ramp`, a row for each row that is bounded.
+
+    `below` where the row is bounded from below, `above` where it is bounded from above.
+    """
+
+    ramp: int
+    entries: np.ndarray
+    below: np.ndarray
+    above: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Slopes:
+    """Lines for the linear bounds of these rows of a node, of the graph with ramps: certificate.linear_bounds."""
+
+    node: int
+    rows: np.ndarray
+    ramps: tuple[RampSlopes, ...]
+
+
 @dataclass(frozen=True)
 class Claim:
     """The Lipschitz constant of the posed problem is at most `value`, because of `evidence`.
 
     `anywhere`: the evidence speaks of all of R^n, and so of the region, which it ignores. `linear`: slopes are those
-    over boxes by linear bounds (certificate.linear_bounds), not by intervals.
+    over boxes by linear bounds (certificate.linear_bounds), not by intervals; `slopes` are of their lines.
     """
 
     value: float
     evidence: Evidence
     anywhere: bool = False
     linear: bool = False
+    slopes: tuple[Slopes, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,13 +249,14 @@ class BoxClaim:
     """Every output of the posed problem lies between `lower` and `upper` over the region.
 
     `linear`: by linear bounds (certificate.linear_bounds), not by intervals; and these over the pieces of trees, one
-    for each output (none: over the whole region).
+    for each output (none: over the whole region). `slopes` as in Claim.
     """
 
     lower: np.ndarray
     upper: np.ndarray
     linear: bool
     trees: tuple[Tree, ...] = ()
+    slopes: tuple[Slopes, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,9 +4,9 @@ Sorting and maxima are ramps here (graph.ramps). The region may be cut into piec
 earlier than those of the region.
 
 At a cut v >= t, slopes at t are those of the side above, and at v <= t of the side below: an input with v = t is in
-both pieces. For any choice of sides there is a piece that has this input and these slopes, and every Clarke Jacobian is a
-mean of limits of derivatives at points near by, each of which has v > t, v < t, or v = t and then (almost everywhere)
-no derivative of v that a slope could multiply.
+both pieces. For any choice of sides there is a piece that has this input and these slopes, and every Clarke Jacobian
+is a mean of limits of derivatives at points near by, each of which has v > t, v < t, or v = t and then (almost
+everywhere) no derivative of v that a slope could multiply.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lipcert.activations.piecewise import PiecewiseLinear
+from lipcert.activations.piecewise import PiecewiseLinear, Relu
 from lipcert.arithmetic.enclosure import Enclosure
 from lipcert.arithmetic.rounding import down, up
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.boxes import Bounds, centers_of, node_box
-from lipcert.certificate.planes import Net, entry_bounds
+from lipcert.certificate.claim import RampSlopes, Slopes
+from lipcert.certificate.planes import Chosen, Net, entry_bounds
 from lipcert.certificate.relaxation import Lines, lines
 from lipcert.errors import NotProvedError
 from lipcert.graph import Affine, Elementwise, FixedPoint, Graph, Groupwise, Product, State
@@ -44,10 +45,33 @@ class Bounded:
     net: Net
     empty: np.ndarray
 
+    def of(self, kept: np.ndarray) -> Bounded:
+        """Some of the pieces."""
 
-def linear_boxes(problem: Problem, by: Arithmetic) -> list[Bounds]:
+        def some(v: np.ndarray) -> np.ndarray:
+            return v if len(v) == 1 < len(self.empty) else v[kept]
+
+        def lines_of(of: Lines) -> Lines:
+            return Lines(some(of.low_slope), some(of.low_offset), some(of.high_slope), some(of.high_offset))
+
+        net = Net(self.net.nodes, x=self.net.x, ball=self.net.ball)
+        net.boxes = [(some(low), some(high)) for low, high in self.net.boxes]
+        net.slopes = {i: (some(low), some(high)) for i, (low, high) in self.net.slopes.items()}
+        net.lines = {i: [(s, lines_of(found)) for s, found in each] for i, each in self.net.lines.items()}
+        return Bounded(net, self.empty[kept])
+
+
+Choose = Callable[[Net, int, np.ndarray, Bounds], Slopes | None]
+"""Slopes for the lines that bound rows of a node, given the net up to it and the box of the node so far."""
+
+
+def linear_boxes(problem: Problem, by: Arithmetic, slopes: tuple[Slopes, ...] = ()) -> list[Bounds]:
     """(lower, upper) of every node over the region, wider than those of boxes.propagate by roundings at most."""
-    net = whole_net(problem, by)
+    return boxes_of(problem, whole_net(problem, by, slopes), by)
+
+
+def boxes_of(problem: Problem, net: Net, by: Arithmetic) -> list[Bounds]:
+    """The boxes of the nodes of the graph itself."""
     place = ramped(problem.graph, by).place
     return [(net.boxes[i][0][0], net.boxes[i][1][0]) for i in place]
 
@@ -63,27 +87,34 @@ def in_ramps(problem: Problem, by: Arithmetic) -> Problem:
     return replace(problem, graph=found.graph, x=found.place[problem.x], y=found.place[problem.y])
 
 
-def whole_net(problem: Problem, by: Arithmetic) -> Net:
+def whole_net(problem: Problem, by: Arithmetic, slopes: tuple[Slopes, ...] = ()) -> Net:
     """Boxes and lines of the graph with ramps over the region, one case."""
-    region = problem.query.region
-    if isinstance(region, Everywhere):
+    given = {chosen.node: chosen for chosen in slopes}
+    if len(given) < len(slopes):
+        raise NotProvedError("slopes of a node are given twice")
+    about = ("linear boxes", problem.graph, problem.x, problem.query.region, slopes or "none")
+    return by.kept(about, lambda: net_with(problem, by, lambda net, node, rows, box: given.get(node)))
+
+
+def net_with(problem: Problem, by: Arithmetic, choose: Choose) -> Net:
+    """The same with slopes that are chosen on the way."""
+    if isinstance(problem.query.region, Everywhere):
         raise NotProvedError("linear bounds need a bounded region")
     if any(isinstance(node, State) for node in problem.graph.nodes):
         raise NotProvedError("linear bounds do not go through fixed points")
-    about = ("linear boxes", problem.graph, problem.x, region)
-    found = by.kept(about, lambda: _bounded(problem, Pieces(1, {}), None, by))
+    found = _bounded(problem, Pieces(1, {}), None, choose, by)
     if found.empty.any():
         raise NotProvedError("a box over the region is empty")  # by an overflow
     return found.net
 
 
-def piece_nets(problem: Problem, pieces: Pieces, by: Arithmetic) -> Bounded:
-    """The same over pieces of the region, a case each; nodes are those of the graph with ramps."""
-    return _bounded(problem, pieces, whole_net(problem, by), by)
+def piece_nets(problem: Problem, pieces: Pieces, whole: Net, by: Arithmetic) -> Bounded:
+    """The same over pieces of the region, a case each, given the net over the whole of it."""
+    return _bounded(problem, pieces, whole, None, by)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # overflow ends in inf or NaN, which bounds nothing
-def _bounded(problem: Problem, pieces: Pieces, whole: Net | None, by: Arithmetic) -> Bounded:
+def _bounded(problem: Problem, pieces: Pieces, whole: Net | None, choose: Choose | None, by: Arithmetic) -> Bounded:
     found, posed = ramped(problem.graph, by), in_ramps(problem, by)
     graph, region = posed.graph, problem.query.region
     net = Net(graph.nodes, x=posed.x, ball=region if isinstance(region, Ball) else None)
@@ -99,7 +130,7 @@ def _bounded(problem: Problem, pieces: Pieces, whole: Net | None, by: Arithmetic
             if whole is not None:
                 box = _within(box, whole.boxes[i], empty)
             if isinstance(node, Affine):
-                box = _improved(net, posed, i, box, pieces, empty, by)
+                box = _improved(net, posed, i, box, pieces, choose, empty, by)
             if i in pieces.ends:
                 box = _within(box, pieces.ends[i], empty)
             if i in pieces.ends or any(source in moved for source in node.inputs):
@@ -162,7 +193,14 @@ def _slopes(node: Elementwise, box: Bounds, pieces: Pieces) -> Bounds:
 
 
 def _improved(
-    net: Net, problem: Problem, i: int, box: Bounds, pieces: Pieces, empty: np.ndarray, by: Arithmetic
+    net: Net,
+    problem: Problem,
+    i: int,
+    box: Bounds,
+    pieces: Pieces,
+    choose: Choose | None,
+    empty: np.ndarray,
+    by: Arithmetic,
 ) -> Bounds:
     """The box of an affine node, its entries that matter bounded by planes."""
     if i in pieces.ends:  # what a cut makes linear needs no planes
@@ -177,7 +215,40 @@ def _improved(
     low = -entry_bounds(net, i, rows, -np.ones(len(rows)), case, by)
     lower, upper = np.full(box[0].shape, -np.inf), np.full(box[1].shape, np.inf)
     lower[case, rows], upper[case, rows] = low, high
-    return _within(box, (lower, upper), empty)
+    box = _within(box, (lower, upper), empty)
+    slopes = choose(net, i, rows, box) if choose is not None else None
+    return box if slopes is None else _within(box, _with_slopes(net, i, slopes, by), empty)
+
+
+def _with_slopes(net: Net, i: int, slopes: Slopes, by: Arithmetic) -> Bounds:
+    """Bounds on the rows of a node by the lines of these slopes."""
+    width = int(np.prod(net.nodes[i].shape))
+    rows = _indices(slopes.rows, width, f"rows that node {i}")
+    lower, upper = np.full((1, width), -np.inf), np.full((1, width), np.inf)
+    case, ones = np.zeros(len(rows), dtype=int), np.ones(len(rows))
+    above = {ramp.ramp: _chosen(net, i, ramp, ramp.above, len(rows)) for ramp in slopes.ramps}
+    below = {ramp.ramp: _chosen(net, i, ramp, ramp.below, len(rows)) for ramp in slopes.ramps}
+    upper[0, rows] = entry_bounds(net, i, rows, ones, case, by, above)
+    lower[0, rows] = -entry_bounds(net, i, rows, -ones, case, by, below)
+    return lower, upper
+
+
+def _chosen(net: Net, i: int, ramp: RampSlopes, slopes: np.ndarray, rows: int) -> Chosen:
+    """The slopes if they are those of lines below a ramp."""
+    node = net.nodes[ramp.ramp] if 0 <= ramp.ramp < i else None
+    if not (isinstance(node, Elementwise) and isinstance(node.activation, Relu)):
+        raise NotProvedError(f"node {ramp.ramp} is no ramp before node {i}")
+    entries = _indices(ramp.entries, int(np.prod(node.shape)), f"entries that node {ramp.ramp}")
+    if slopes.shape != (rows, len(entries)) or not (np.all(slopes >= 0) and np.all(slopes <= 1)):
+        raise NotProvedError(f"the slopes of node {ramp.ramp} are not one in [0, 1] for each row and entry")
+    return Chosen(entries, slopes)
+
+
+def _indices(given: np.ndarray, size: int, what: str) -> np.ndarray:
+    found = given.astype(int) if given.ndim == 1 and np.all(np.isfinite(given)) else np.zeros(0)
+    if given.shape != found.shape or np.any(found != given) or np.any(found < 0) or np.any(found >= size):
+        raise NotProvedError(f"slopes are given for {what} does not have")
+    return found
 
 
 def _wanted(problem: Problem, i: int, box: Bounds, pieces: Pieces) -> np.ndarray:

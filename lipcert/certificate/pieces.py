@@ -20,7 +20,7 @@ from lipcert.certificate.boxes import Bounds
 from lipcert.certificate.claim import Rows, Tree
 from lipcert.certificate.derivative import bound_rows, chain_rule, norm_bounds, spread_norm
 from lipcert.certificate.linear_bounds import Bounded, Pieces, in_ramps, piece_nets
-from lipcert.certificate.planes import upper_bounds
+from lipcert.certificate.planes import Net, upper_bounds
 from lipcert.errors import NotProvedError
 from lipcert.graph import Graph
 from lipcert.problem import Problem
@@ -97,7 +97,7 @@ def ends(cuts: list[tuple[Cut, ...]], graph: Graph) -> Pieces:
     return Pieces(len(cuts), found)
 
 
-def bounded_pieces(problem: Problem, tree: Tree, by: Arithmetic) -> Iterator[Bounded]:
+def bounded_pieces(problem: Problem, tree: Tree, whole: Net, by: Arithmetic) -> Iterator[Bounded]:
     """The pieces of a tree, some at a time; NotProvedError where one that is said to be empty may not be."""
     graph = in_ramps(problem, by).graph
     pieces = leaves(tree, graph)
@@ -106,7 +106,7 @@ def bounded_pieces(problem: Problem, tree: Tree, by: Arithmetic) -> Iterator[Bou
     said = [piece for piece in pieces if piece.multipliers is not None]
     for i in range(0, len(said), step):
         part = said[i : i + step]
-        bounded = piece_nets(problem, ends([piece.cuts for piece in part], graph), by)
+        bounded = piece_nets(problem, ends([piece.cuts for piece in part], graph), whole, by)
         excess = infeasibility(
             bounded, [p.cuts for p in part], [m for p in part if (m := p.multipliers) is not None], by
         )
@@ -114,7 +114,7 @@ def bounded_pieces(problem: Problem, tree: Tree, by: Arithmetic) -> Iterator[Bou
             raise NotProvedError("a piece that is said to be empty may hold inputs")
     kept = [piece for piece in pieces if piece.multipliers is None]
     for i in range(0, len(kept), step):
-        yield piece_nets(problem, ends([piece.cuts for piece in kept[i : i + step]], graph), by)
+        yield piece_nets(problem, ends([piece.cuts for piece in kept[i : i + step]], graph), whole, by)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # overflow ends in inf or NaN, which proves nothing
@@ -139,18 +139,18 @@ def infeasibility(
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def tree_box(problem: Problem, tree: Tree, output: int, by: Arithmetic) -> tuple[float, float]:
+def tree_box(problem: Problem, tree: Tree, output: int, whole: Net, by: Arithmetic) -> tuple[float, float]:
     """The smallest and the largest value of an output over the pieces."""
     y = in_ramps(problem, by).y
     low, high = math.inf, -math.inf
-    for bounded in bounded_pieces(problem, tree, by):
+    for bounded in bounded_pieces(problem, tree, whole, by):
         box = tuple(np.broadcast_to(side[:, output], bounded.empty.shape) for side in bounded.net.boxes[y])
         low = min(low, float(np.where(bounded.empty, math.inf, box[0]).min()))
         high = max(high, float(np.where(bounded.empty, -math.inf, box[1]).max()))
     return low, high
 
 
-def rows_bound(problem: Problem, evidence: Rows, by: Arithmetic) -> float:
+def rows_bound(problem: Problem, evidence: Rows, whole: Net, by: Arithmetic) -> float:
     """The largest norm of the Jacobian's rows over the pieces."""
     if not (
         set(evidence.outputs) <= set(range(problem.size_out)) and len(set(evidence.outputs)) == len(evidence.outputs)
@@ -163,7 +163,7 @@ def rows_bound(problem: Problem, evidence: Rows, by: Arithmetic) -> float:
     if rule.gradient is None:
         return 0.0
     largest = 0.0
-    for bounded in bounded_pieces(problem, evidence.tree, by):
+    for bounded in bounded_pieces(problem, evidence.tree, whole, by):
         outputs = np.tile(evidence.outputs, (len(bounded.empty), 1))
         rows = bound_rows(posed, rule, bounded.net, outputs, evidence.steps, by)
         found = norm_bounds(rows, query.norm_in, query.norm_out, by).copy()

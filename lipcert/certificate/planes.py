@@ -68,17 +68,42 @@ Trace = Callable[[int, np.ndarray], None]
 """Is told the coefficients of a node, once for every node that a row comes by."""
 
 
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """For rows (K, E): slopes in [0, 1] of lines through zero, below ramps, at these entries of a node."""
+
+    entries: np.ndarray
+    slopes: np.ndarray
+
+
 def entry_bounds(
-    net: Net, node: int, rows: np.ndarray, signs: np.ndarray, case: np.ndarray, by: Arithmetic
+    net: Net,
+    node: int,
+    rows: np.ndarray,
+    signs: np.ndarray,
+    case: np.ndarray,
+    by: Arithmetic,
+    chosen: dict[int, Chosen] | None = None,
 ) -> np.ndarray:
     """Upper bounds on sign times entry of a node, infinite where nothing is known."""
     step = max(1, ENTRIES // max(1, net.width, int(np.prod(net.nodes[node].shape))))
-    parts = [slice(i, i + step) for i in range(0, len(rows), step)]
-    found = [_entries(net, node, rows[part], signs[part], case[part], by) for part in parts]
+    found = []
+    for i in range(0, len(rows), step):
+        part = slice(i, i + step)
+        some = {at: Chosen(c.entries, c.slopes[part]) for at, c in (chosen or {}).items()}
+        found.append(_entries(net, node, rows[part], signs[part], case[part], by, some))
     return np.concatenate(found) if found else np.zeros(0)
 
 
-def _entries(net: Net, node: int, rows: np.ndarray, signs: np.ndarray, case: np.ndarray, by: Arithmetic) -> np.ndarray:
+def _entries(
+    net: Net,
+    node: int,
+    rows: np.ndarray,
+    signs: np.ndarray,
+    case: np.ndarray,
+    by: Arithmetic,
+    chosen: dict[int, Chosen],
+) -> np.ndarray:
     body = net.nodes[node]
     if isinstance(body, Affine) and all(is_affordable(op) for op in body.operators):
         # the first step back takes rows as they are written down
@@ -91,10 +116,10 @@ def _entries(net: Net, node: int, rows: np.ndarray, signs: np.ndarray, case: np.
             if not matrix.is_exact:
                 slack = slack + _spread(matrix.full_radius(), net.boxes[source], case)
             slack = slack + _join(net, start, source, sign * matrix.value, case)
-        return upper_bounds(net, start, case, by, total, slack)
+        return upper_bounds(net, start, case, by, total, slack, chosen=chosen)
     start_row = np.zeros((len(rows), int(np.prod(body.shape))))
     start_row[np.arange(len(rows)), rows] = signs
-    return upper_bounds(net, {node: start_row}, case, by)
+    return upper_bounds(net, {node: start_row}, case, by, chosen=chosen)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # overflow ends in inf or NaN, which bounds nothing
@@ -106,6 +131,7 @@ def upper_bounds(
     total: Enclosure | None = None,
     slack: np.ndarray | None = None,
     trace: Trace = lambda position, coefficients: None,
+    chosen: dict[int, Chosen] | None = None,
 ) -> np.ndarray:
     """(K,) upper bounds on total + sum of start[node] . node, rows (K, n) of the cases (K,)."""
     count = len(case)
@@ -130,9 +156,12 @@ def upper_bounds(
         elif position in net.lines:
             above, below = np.maximum(coefficients, 0), np.minimum(coefficients, 0)
             for source, lines in net.lines[position]:
+                low_slope, low_offset = pick(lines.low_slope, case), pick(lines.low_offset, case)
+                if chosen and position in chosen:
+                    low_slope, low_offset = _replaced(low_slope, low_offset, chosen[position])
                 # one of the products is zero
-                value = above * pick(lines.high_slope, case) + below * pick(lines.low_slope, case)
-                total = total + _dot(above, pick(lines.high_offset, case)) + _dot(below, pick(lines.low_offset, case))
+                value = above * pick(lines.high_slope, case) + below * low_slope
+                total = total + _dot(above, pick(lines.high_offset, case)) + _dot(below, low_offset)
                 lost = _spread(U * np.abs(value) + ETA, net.boxes[source], case)
                 slack = slack + lost + _join(net, waiting, source, value, case)
                 steps += 2
@@ -141,6 +170,14 @@ def upper_bounds(
         steps += 1
     found = up(total.upper() + inflate(slack, 2 * steps + 16))
     return np.where(np.isnan(found), np.inf, found)
+
+
+def _replaced(slope: np.ndarray, offset: np.ndarray, by: Chosen) -> tuple[np.ndarray, np.ndarray]:
+    """Lines below, those of ramps with the chosen slopes: t v <= max(0, v) for 0 <= t <= 1."""
+    shape = len(by.slopes), slope.shape[1]
+    slope, offset = np.broadcast_to(slope, shape).copy(), np.broadcast_to(offset, shape).copy()
+    slope[:, by.entries], offset[:, by.entries] = by.slopes, 0.0
+    return slope, offset
 
 
 def pick(v: np.ndarray, case: np.ndarray) -> np.ndarray:

@@ -65,8 +65,8 @@ def _candidates(activation: Activation, lower: np.ndarray, upper: np.ndarray) ->
         ends = activation.value(lower), activation.value(upper)
         chord = (ends[1] - ends[0]) / (upper - lower)
         low, high = activation.slopes(lower, upper)
-        middle = lower / 2 + upper / 2
-        found = [chord, low, high, *(activation.derivative(x) for x in (lower, middle, upper)), np.zeros_like(lower)]
+        points = () if isinstance(activation, PiecewiseLinear) else (lower, lower / 2 + upper / 2, upper)
+        found = [chord, low, high, *(activation.derivative(x) for x in points), np.zeros_like(lower)]
     clipped = [np.clip(np.nan_to_num(slope), np.nan_to_num(low), np.nan_to_num(high)) for slope in found[:-1]]
     return np.array([*clipped, found[-1]])
 

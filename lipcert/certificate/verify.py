@@ -24,7 +24,7 @@ from lipcert.certificate.claim import (
 )
 from lipcert.certificate.composed import composed_bound
 from lipcert.certificate.inequality import inequality_bound
-from lipcert.certificate.linear_bounds import linear_boxes
+from lipcert.certificate.linear_bounds import linear_boxes, whole_net
 from lipcert.certificate.local import local_bound
 from lipcert.certificate.pieces import tree_box
 from lipcert.certificate.witness import attained
@@ -50,12 +50,12 @@ def verify(problem: Problem, claim: Claim, by: Arithmetic | None = None) -> floa
     if isinstance(claim.evidence, Local):
         if not claim.linear:
             raise NotProvedError("pieces of a region are bounded by planes")
-        return _at_most(local_bound(whole, claim.evidence, by), claim)
-    return _at_most(_prove(whole, claim.evidence, by, claim.linear), claim)
+        return _at_most(local_bound(whole, claim.evidence, whole_net(whole, by, claim.slopes), by), claim)
+    return _at_most(_prove(whole, claim.evidence, by, claim), claim)
 
 
-def _prove(problem: Problem, evidence: SingleEvidence, by: Arithmetic, linear: bool = False) -> float:
-    boxes = linear_boxes(problem, by) if linear else propagate(problem, by)
+def _prove(problem: Problem, evidence: SingleEvidence, by: Arithmetic, claim: Claim | None = None) -> float:
+    boxes = linear_boxes(problem, by, claim.slopes) if claim and claim.linear else propagate(problem, by)
     if isinstance(evidence, Inequality):
         return inequality_bound(prepare_split(problem, boxes, "open", by), evidence)
     setting = prepare(problem, boxes, evidence.center, by)
@@ -86,12 +86,13 @@ def verify_box(problem: Problem, claim: BoxClaim, by: Arithmetic | None = None) 
     size = problem.size_out
     if claim.lower.shape != (size,) or claim.upper.shape != (size,):
         raise NotProvedError(f"the claimed box does not have {size} outputs")
-    boxes = linear_boxes(problem, by) if claim.linear else propagate(problem, by)
+    boxes = linear_boxes(problem, by, claim.slopes) if claim.linear else propagate(problem, by)
     low, high = boxes[problem.y]
     if claim.trees:
         if len(claim.trees) != size or not claim.linear:
             raise NotProvedError(f"there are {len(claim.trees)} trees for {size} outputs, or no linear bounds")
-        found = np.array([tree_box(problem, tree, j, by) for j, tree in enumerate(claim.trees)])
+        whole = whole_net(problem, by, claim.slopes)
+        found = np.array([tree_box(problem, tree, j, whole, by) for j, tree in enumerate(claim.trees)])
         low, high = np.maximum(low, found[:, 0]), np.minimum(high, found[:, 1])
     inside = (low >= claim.lower) & (high <= claim.upper)
     if not np.all(inside):

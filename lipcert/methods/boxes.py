@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from lipcert.certificate.boxes import Bounds, propagate
-from lipcert.certificate.linear_bounds import linear_boxes
+from lipcert.certificate.claim import Claim, Slopes
+from lipcert.certificate.linear_bounds import boxes_of, in_ramps, net_with, whole_net
+from lipcert.certificate.planes import Net
 from lipcert.errors import NotProvedError
 from lipcert.graph import Affine, State
 from lipcert.methods.base import OutOfTime, Progress
@@ -23,10 +25,23 @@ MULTIPLICATIONS_A_SECOND = 1e9
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """Boxes of all nodes, and whether they are by linear bounds: what claims say (Claim.linear)."""
+    """Boxes of all nodes, and whether they are by linear bounds, and by which: what claims say."""
 
     boxes: list[Bounds]
     linear: bool
+    slopes: tuple[Slopes, ...] = ()
+
+    def claim(self, claim: Claim) -> Claim:
+        """The claim, made with these boxes."""
+        return replace(claim, linear=self.linear, slopes=self.slopes)
+
+
+@dataclass(frozen=True, eq=False)
+class ChosenNet:
+    """The net over the whole region, and the slopes of its lines."""
+
+    net: Net
+    slopes: tuple[Slopes, ...]
 
 
 def choose_boxes(problem: Problem, progress: Progress) -> Chosen:
@@ -40,11 +55,51 @@ def choose_boxes(problem: Problem, progress: Progress) -> Chosen:
         return Chosen(intervals, False)
     before, by.tick = by.tick, _until(progress, (1 - 2 * SHARE) * progress.remaining())
     try:
-        return Chosen(linear_boxes(problem, by), True)
+        whole_net(problem, by)  # kept
+        chosen = choose_net(problem, progress)
+        return Chosen(boxes_of(problem, chosen.net, by), True, chosen.slopes)
     except (OutOfTime, NotProvedError):  # numbers that overflow
         return Chosen(intervals, False)
     finally:
         by.tick = before
+
+
+def choose_net(problem: Problem, progress: Progress) -> ChosenNet:
+    """Linear bounds by slopes that are searched for, for a share of the time that is left; once for a region.
+
+    NotProvedError as linear_bounds.whole_net.
+    """
+    found: dict[str, ChosenNet] = progress.arithmetic.kept(("chosen net", problem.graph, problem.query.region), dict)
+    if "net" not in found:
+        found["net"] = _search_slopes(problem, progress)
+    return found["net"]
+
+
+def _search_slopes(problem: Problem, progress: Progress) -> ChosenNet:
+    by = progress.arithmetic
+    plain = ChosenNet(whole_net(problem, by), ())
+    posed = in_ramps(problem, by)
+    if not _has_open_ramps(plain.net):
+        return plain
+    from lipcert.methods.device import choose_device
+    from lipcert.methods.ramp_slopes import SlopeSearch
+
+    before = by.tick
+    stop = _until(progress, (1 - SHARE) * progress.remaining())
+    search = SlopeSearch(posed, choose_device(progress.device), stop)
+    by.tick = stop
+    try:
+        net = net_with(problem, by, search.choose)
+    except OutOfTime:
+        return plain
+    finally:
+        by.tick = before
+    return ChosenNet(net, tuple(search.slopes))
+
+
+def _has_open_ramps(net: Net) -> bool:
+    """Whether some line is below a ramp whose side is open, and more than one node reads from it."""
+    return any(np.any(net.slopes[i][0] < net.slopes[i][1]) for i in net.slopes)
 
 
 def _work(problem: Problem, boxes: list[Bounds]) -> float:

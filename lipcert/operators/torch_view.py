@@ -45,8 +45,11 @@ def realise(op: LinearOperator, device: torch.device, dtype: torch.dtype) -> Map
     if isinstance(op, Convolution):
         return _convolution(op, tensor(op.weights))
     if isinstance(op, Transposed):
-        assert isinstance(op.leaf, Convolution)
-        return _transposed_convolution(op.leaf, tensor(op.leaf.weights))
+        if isinstance(op.leaf, Convolution):
+            return _transposed_convolution(op.leaf, tensor(op.leaf.weights))
+        if isinstance(op.leaf, Dense):
+            return _transposed_dense(op.leaf, tensor(op.leaf.weights))
+        return _pulled_back(op, realise(op.leaf, device, dtype))
     if isinstance(op, Product):
         factors = [realise(f, device, dtype) for f in reversed(op.factors)]
         return lambda x: _chain(factors, x)
@@ -61,6 +64,22 @@ def realise(op: LinearOperator, device: torch.device, dtype: torch.dtype) -> Map
 
 def _dense(op: Dense, weights: torch.Tensor) -> Map:
     return lambda x: (x.reshape(len(x), op.copies, -1) @ weights.T).reshape(len(x), -1)
+
+
+def _transposed_dense(op: Dense, weights: torch.Tensor) -> Map:
+    return lambda y: (y.reshape(len(y), op.copies, -1) @ weights).reshape(len(y), -1)
+
+
+def _pulled_back(op: Transposed, leaf: Map) -> Map:
+    """By the derivative of the leaf, which is linear."""
+    import torch
+
+    def apply(y: torch.Tensor) -> torch.Tensor:
+        _, pull = torch.func.vjp(leaf, y.new_zeros(len(y), op.out_size))
+        moved: torch.Tensor = pull(y)[0]
+        return moved
+
+    return apply
 
 
 def _selection(op: Selection, device: torch.device) -> Map:

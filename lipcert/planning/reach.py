@@ -42,7 +42,7 @@ def solve_reach(problem: Problem, *, timeout: float | None = None) -> ReachOutco
     chosen = choose_boxes(problem, progress)
     low, high = chosen.boxes[problem.y]
     room = SLACK * np.maximum(np.abs(low), np.abs(high)) + 1e-300
-    claim = BoxClaim(low - room, high + room, chosen.linear)
+    claim = BoxClaim(low - room, high + room, chosen.linear, slopes=chosen.slopes)
     verify_box(problem, claim, progress.arithmetic)
     return ReachOutcome(claim, _extremes(problem, progress), time.monotonic() - started)
 

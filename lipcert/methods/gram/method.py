@@ -52,7 +52,7 @@ class GramMethod:
             by.tick = deadline(progress)
             setting = replace(prepare(problem, chosen.boxes, center, by, by.tick), tick=by.tick)
             value, chain = spectral_chain(setting, center, partial(prove_by_gram, by=by), stack=False)
-            yield Claim(value * SLACK + SPARE, chain, linear=chosen.linear)
+            yield chosen.claim(Claim(value * SLACK + SPARE, chain))
 
 
 def prove_by_gram(op: LinearOperator, p: Norm, q: Norm, by: Arithmetic) -> Found:

@@ -95,7 +95,7 @@ class LipSdpMethod:
             raise Unsuitable(reason.message) from None
         if everything is None:
             raise Unsuitable(f"no multipliers were found that can be proven: {_why_none(problem)}")
-        yield replace(_claim(setting, (everything,)), linear=chosen.linear)
+        yield chosen.claim(_claim(setting, (everything,)))
         some_each = _one_by_one(setting)
         if len(some_each) > 1:
             single, late = [], None
@@ -105,7 +105,7 @@ class LipSdpMethod:
                 except OutOfTime as reason:
                     late = reason
                     break
-            yield replace(_claim(setting, (everything, *filter(None, single))), linear=chosen.linear)
+            yield chosen.claim(_claim(setting, (everything, *filter(None, single))))
             if late is not None:
                 raise late
 

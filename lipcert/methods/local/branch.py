@@ -22,7 +22,7 @@ from lipcert.certificate.derivative import Rows as BoundedRows
 from lipcert.certificate.linear_bounds import Bounded, in_ramps, piece_nets
 from lipcert.certificate.pieces import Cut, ends, infeasibility
 from lipcert.certificate.planes import Net
-from lipcert.graph import Elementwise
+from lipcert.graph import Elementwise, evaluate
 from lipcert.methods.local.feasible import cut_planes, deepest
 from lipcert.methods.lower.directions import Jacobian
 from lipcert.methods.lower.search import region_center
@@ -57,6 +57,11 @@ class Node:
     cut: tuple[int, int, float] | None = None
     halves: tuple[Node, Node] | None = None
     multipliers: np.ndarray | None = None
+    point: np.ndarray | None = None
+    """An input of the piece, as far as linear bounds tell."""
+
+    inside: bool = False
+    """Whether that is certain."""
 
 
 @dataclass(eq=False)
@@ -64,6 +69,9 @@ class Search:
     """Trees over the region: one for each group of outputs, and what the worst piece of each is bounded by."""
 
     problem: Problem
+    whole: Net
+    """Over the whole region."""
+
     by: Arithmetic
     groups: tuple[tuple[int, ...], ...]
     steps: int
@@ -111,10 +119,11 @@ class Search:
             node.cut = node.choices[0]
             at = node.cut
             node.halves = (
-                Node((*node.cuts, Cut(*at, True)), node.group, node.bound),
-                Node((*node.cuts, Cut(*at, False)), node.group, node.bound),
+                Node((*node.cuts, Cut(*at, True)), node.group, point=node.point),
+                Node((*node.cuts, Cut(*at, False)), node.group, point=node.point),
             )
         new = [half for node in worst for half in node.halves or ()]
+        self._inherit(new)
         self._evaluate(new)
         for half in new:
             self._push(half)
@@ -147,14 +156,13 @@ class Search:
 
     def _bound(self, nodes: list[Node]) -> None:
         cuts = [node.cuts for node in nodes]
-        bounded = piece_nets(self.problem, ends(cuts, self.posed.graph), self.by)
+        bounded = piece_nets(self.problem, ends(cuts, self.posed.graph), self.whole, self.by)
         self._feasible(nodes, bounded)
         kept = [b for b, node in enumerate(nodes) if node.multipliers is None]
         self.evaluated += len(kept)
         if not kept:
             return
-        if len(kept) < len(nodes):
-            bounded = piece_nets(self.problem, ends([cuts[b] for b in kept], self.posed.graph), self.by)
+        bounded = bounded.of(np.array(kept))
         groups = np.array([self.groups[nodes[b].group] for b in kept])
         rows = bound_rows(self.posed, self.rule, bounded.net, groups, self.steps, self.by)
         query = self.problem.query
@@ -164,32 +172,50 @@ class Search:
         scores = self._scores(bounded.net, rows)
         for k, b in enumerate(kept):
             node = nodes[b]
-            node.bound = min(node.bound, float(found[k]))
+            node.bound = float(found[k])  # not that of the piece that it was cut from: the kernel bounds leaves alone
             node.choices = _choices(scores, k)
 
     def _feasible(self, nodes: list[Node], bounded: Bounded) -> None:
-        """Multipliers of the pieces that hold no input."""
+        """Multipliers of the pieces that hold no input; an input of the others, as far as planes tell."""
         for b in np.flatnonzero(bounded.empty).tolist():
             nodes[b].multipliers = np.zeros(len(nodes[b].cuts))
-        open_ones = [b for b, node in enumerate(nodes) if node.multipliers is None and len(node.cuts) > 1]
-        neurons = [b for b in open_ones if any(cut.node != self.posed.x for cut in nodes[b].cuts)]
-        if not neurons:
+        asked = [b for b, node in enumerate(nodes) if not (bounded.empty[b] or node.inside or not node.cuts)]
+        if not asked:
             return
         cuts = [node.cuts for node in nodes]
-        planes = cut_planes(self.posed, bounded, [cuts[b] if b in neurons else () for b in range(len(nodes))], self.by)
+        planes = cut_planes(self.posed, bounded, [cuts[b] if b in asked else () for b in range(len(nodes))], self.by)
         low, high = bounded.net.boxes[self.posed.x]
-        inside = []
-        for b in neurons:
-            box = low[b % len(low)], high[b % len(high)]
-            x, multipliers, depth = deepest(self.problem, planes[b], box)
-            if depth >= 0:
-                inside.append(x)
-                continue
-            alone = piece_nets(self.problem, ends([cuts[b]], self.posed.graph), self.by)
-            if infeasibility(alone, [cuts[b]], [multipliers], self.by)[0] < 0:
-                nodes[b].multipliers = multipliers
-        if inside:
-            self.visit(np.array(inside))
+        found, new = [np.zeros(len(path)) for path in cuts], []
+        for b in asked:
+            x, multipliers, depth = deepest(self.problem, planes[b], (low[b % len(low)], high[b % len(high)]))
+            if depth < 0:
+                found[b] = multipliers
+            else:
+                nodes[b].point = x
+                new.append(x)
+        excess = infeasibility(bounded, cuts, found, self.by)
+        for b in asked:
+            if excess[b] < 0:
+                nodes[b].multipliers = found[b]
+        if new:
+            self.visit(np.array(new))
+
+    def _inherit(self, halves: list[Node]) -> None:
+        """A half that has the point of the piece is not empty."""
+        known = [node for node in halves if node.point is not None]
+        if not known:
+            return
+        values = self._values(np.array([node.point for node in known]))
+        for i, node in enumerate(known):
+            sides = [(values[cut.node][i, cut.entry], cut) for cut in node.cuts]
+            node.inside = all(value < cut.at if cut.below else value > cut.at for value, cut in sides)
+            if not node.inside:
+                node.point = None
+
+    def _values(self, points: np.ndarray) -> list[np.ndarray]:
+        graph = self.posed.graph
+        free = {name: np.zeros((len(points), graph.size(i))) for name, i in graph.inputs.items()}
+        return evaluate(graph, free | {graph.nodes[self.posed.x].origin: points})
 
     def _scores(self, net: Net, rows: BoundedRows) -> dict[int, np.ndarray]:
         """For each node that can be cut, (pieces, entries): how much its open slopes matter."""

@@ -8,11 +8,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.claim import Claim, Local, Rows, Tree, Witness
 from lipcert.certificate.derivative import bound_rows, chain_rule, norm_bounds
 from lipcert.certificate.linear_bounds import in_ramps, whole_net
 from lipcert.errors import NotProvedError
+from lipcert.graph import Affine
 from lipcert.methods.base import OutOfTime, Progress, Unsuitable
+from lipcert.methods.boxes import ChosenNet, choose_net
 from lipcert.methods.local.branch import Search, l2_estimate
 from lipcert.methods.lower.directions import Jacobian, steepest_directions
 from lipcert.methods.lower.search import project, region_center
@@ -36,6 +39,9 @@ UNASKED_SHARE = 0.3
 PAUSE = 10.0
 """Seconds of branching after which what is found is claimed, if the proof takes a small part of that."""
 
+SMALL = 1e7
+"""Multiplications for the planes of all entries of a row, up to which pieces have them: else cuts gain more."""
+
 WHOLE = Tree(np.array([[-1.0, 0.0, 0.0]]), np.zeros(0))
 
 
@@ -52,57 +58,67 @@ class LocalMethod:
     def claims(self, problem: Problem, progress: Progress) -> Iterator[Claim]:
         by = progress.arithmetic
         by.tick = deadline(progress)
-        steps = 0
-        for steps in self._affordable(problem, progress):
-            yield self._whole(problem, progress, steps)
-        yield from _branched(problem, progress, steps)
-
-    def _affordable(self, problem: Problem, progress: Progress) -> list[int]:
-        """Planes for what meets open slopes; then, if there is time, for entries."""
-        posed = in_ramps(problem, progress.arithmetic)
-        graph = posed.graph
-        work = sum(op.work for node in graph.nodes for op in getattr(node, "operators", ()))
-        entries = 2.0 * work * problem.size_in * problem.size_out
-        fine = 3 if problem.query.norm_in != math.inf else 2
-        quick = entries / MULTIPLICATIONS_A_SECOND < SHARE * progress.remaining()
-        return [1, fine] if quick else [1]
-
-    def _whole(self, problem: Problem, progress: Progress, steps: int) -> Claim:
-        by = progress.arithmetic
-        posed = in_ramps(problem, by)
         try:
-            net, rule = whole_net(problem, by), chain_rule(posed)
-            outputs = tuple(range(problem.size_out))
-            value, spectral = 0.0, 0.0
-            if rule.gradient is not None:
-                rows = bound_rows(posed, rule, net, np.array([outputs]), steps, by)
-                query = problem.query
-                value = float(norm_bounds(rows, query.norm_in, query.norm_out, by)[0])
-                if query.norm_in == query.norm_out == 2 and rows.each > 1:
-                    estimate = l2_estimate(rows, 0)
-                    if estimate < value:
-                        value = spectral = estimate
+            plain = ChosenNet(whole_net(problem, by), ())
         except NotProvedError as reason:
             raise Unsuitable(reason.message) from None
-        return _claim(value, (Rows(outputs, WHOLE, steps, _room(spectral)),))
+        steps = _affordable(problem, progress)
+        yield _whole(problem, plain, by, steps[0])
+        chosen = choose_net(problem, progress)
+        for finer in steps if chosen.slopes else steps[1:]:
+            yield _whole(problem, chosen, by, finer)
+        yield from _branched(problem, progress, chosen)
+
+
+def _affordable(problem: Problem, progress: Progress) -> list[int]:
+    """Planes for what meets open slopes; then, if there is time, for entries."""
+    entries = 2.0 * _work(problem, progress) * problem.size_in * problem.size_out
+    fine = 3 if problem.query.norm_in != math.inf else 2
+    quick = entries / MULTIPLICATIONS_A_SECOND < SHARE * progress.remaining()
+    return [1, fine] if quick else [1]
+
+
+def _work(problem: Problem, progress: Progress) -> float:
+    """Multiplications of one pass through the network."""
+    graph = in_ramps(problem, progress.arithmetic).graph
+    return float(sum(op.work for node in graph.nodes if isinstance(node, Affine) for op in node.operators))
+
+
+def _whole(problem: Problem, chosen: ChosenNet, by: Arithmetic, steps: int) -> Claim:
+    """The rows over the whole region."""
+    posed, query = in_ramps(problem, by), problem.query
+    outputs = tuple(range(problem.size_out))
+    value, spectral = 0.0, 0.0
+    try:
+        rule = chain_rule(posed)
+        if rule.gradient is not None:
+            rows = bound_rows(posed, rule, chosen.net, np.array([outputs]), steps, by)
+            value = float(norm_bounds(rows, query.norm_in, query.norm_out, by)[0])
+            if query.norm_in == query.norm_out == 2 and rows.each > 1:
+                estimate = l2_estimate(rows, 0)
+                if estimate < value:
+                    value = spectral = estimate
+    except NotProvedError as reason:
+        raise Unsuitable(reason.message) from None
+    return _claim(value, (Rows(outputs, WHOLE, steps, _room(spectral)),), chosen)
 
 
 def _room(value: float) -> float:
     return value * (1 + 2.0**-36)
 
 
-def _claim(value: float, parts: tuple[Rows, ...]) -> Claim:
-    return Claim(_room(value) * SLACK + SPARE, Local(parts), linear=True)
+def _claim(value: float, parts: tuple[Rows, ...], chosen: ChosenNet) -> Claim:
+    return Claim(_room(value) * SLACK + SPARE, Local(parts), linear=True, slopes=chosen.slopes)
 
 
-def _branched(problem: Problem, progress: Progress, steps: int) -> Iterator[Claim]:
+def _branched(problem: Problem, progress: Progress, chosen: ChosenNet) -> Iterator[Claim]:
     by = progress.arithmetic
     known = Known(problem, progress)
     if not math.isfinite(known.best):
         return
     single = problem.query.norm_out == math.inf and 1 < problem.size_out <= MAX_ROWS
     groups = tuple((j,) for j in range(problem.size_out)) if single else (tuple(range(problem.size_out)),)
-    search = Search(problem, by, groups, steps, known.look)
+    search = Search(problem, chosen.net, by, groups, _branched_steps(problem, progress), known.look)
     if search.rule.gradient is None:
         return
     by.tick = lambda: None
@@ -110,7 +126,7 @@ def _branched(problem: Problem, progress: Progress, steps: int) -> Iterator[Clai
     began = paused = time.monotonic()
     stop: BaseException | None = None
     search.start()
-    first = said = search.bound
+    said = search.bound
     while True:
         proof = search.proof_seconds
         now = time.monotonic()
@@ -125,13 +141,17 @@ def _branched(problem: Problem, progress: Progress, steps: int) -> Iterator[Clai
             break
         if now - paused > PAUSE and 8 * proof < now - began and search.bound < said * 0.99:
             paused, said = now, search.bound
-            yield _claim(search.bound, search.evidence())
+            yield _claim(search.bound, search.evidence(), chosen)
     known.say()
-    if search.bound < min(said, first):
+    if search.bound < said:
         progress.notes.append(f"{search.evaluated} pieces")
-        yield _claim(search.bound, search.evidence())
+        yield _claim(search.bound, search.evidence(), chosen)
     if stop is not None:
         raise stop
+
+
+def _branched_steps(problem: Problem, progress: Progress) -> int:
+    return 2 if 2.0 * _work(problem, progress) * problem.size_in < SMALL else 1
 
 
 class Known:

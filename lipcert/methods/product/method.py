@@ -58,17 +58,17 @@ class ProductMethod:
         intervals = prepare(problem, propagate(problem, by), False, by)
         yield _claim(absolute_bound(intervals), AbsoluteChain(False))  # whatever the budget: it takes milliseconds
         chosen = choose_boxes(problem, progress)
-        boxes, linear = chosen.boxes, chosen.linear
+        boxes = chosen.boxes
         cheap = prepare(problem, boxes, False, by)
-        if linear:
-            yield replace(_claim(absolute_bound(cheap), AbsoluteChain(False)), linear=True)
-        yield replace(_spectral_claim(cheap, progress, False, Effort(0.0)), linear=linear)
+        if chosen.linear:
+            yield chosen.claim(_claim(absolute_bound(cheap), AbsoluteChain(False)))
+        yield chosen.claim(_spectral_claim(cheap, progress, False, Effort(0.0)))
         short = Effort(SHORT_EFFORT, device=progress.device)
-        yield replace(_spectral_claim(cheap, progress, False, short), linear=linear)
+        yield chosen.claim(_spectral_claim(cheap, progress, False, short))
         split = prepare(problem, boxes, True, by, deadline(progress))
         if not _takes_long(split, progress):
-            yield replace(_claim(absolute_bound(split), AbsoluteChain(True)), linear=linear)
-            yield replace(_spectral_claim(split, progress, True, short), linear=linear)
+            yield chosen.claim(_claim(absolute_bound(split), AbsoluteChain(True)))
+            yield chosen.claim(_spectral_claim(split, progress, True, short))
         if not isinstance(problem.query.region, Everywhere):
             # mean slopes of the region can do worse than those of all slopes: then what holds everywhere holds here
             whole = prepare(problem, propagate(problem.everywhere(), by), True, by, deadline(progress))
@@ -77,10 +77,10 @@ class ProductMethod:
                 yield replace(_spectral_claim(whole, progress, True, short), anywhere=True)
         if short.limited:
             full = Effort(FULL_EFFORT, device=progress.device)
-            yield replace(_spectral_claim(cheap, progress, False, full), linear=linear)
+            yield chosen.claim(_spectral_claim(cheap, progress, False, full))
             if not _takes_long(split, progress):
                 full = Effort(FULL_EFFORT, device=progress.device)
-                yield replace(_spectral_claim(split, progress, True, full), linear=linear)
+                yield chosen.claim(_spectral_claim(split, progress, True, full))
 
 
 def _takes_long(setting: Setting, progress: Progress) -> bool:

@@ -1,0 +1,233 @@
+"""The largest norm of the Jacobian of a network of two-piece activations over a region, by HiGHS.
+
+One program for each row of the Jacobian (l-infinity), entry (from l1 to l-infinity) or column (l1), the most
+promising first; each is asked for more than the best so far. HiGHS works within tolerances: nothing here is proven.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from lipcert.certificate.arithmetic import Arithmetic
+from lipcert.certificate.boxes import Bounds
+from lipcert.certificate.derivative import ChainRule, bound_rows, chain_rule, row_sums
+from lipcert.certificate.linear_bounds import in_ramps, whole_net
+from lipcert.errors import NotProvedError
+from lipcert.graph import evaluate
+from lipcert.methods.base import Unsuitable
+from lipcert.methods.lower.search import project, region_center
+from lipcert.methods.mip.encoding import Encoded, absolute, encode_network, encode_row, obstacle, pattern_jacobian
+from lipcert.methods.mip.linear import Program
+from lipcert.problem import Ball, Everywhere, Problem
+
+STEPS = 2
+"""Planes for what meets open slopes, and for entries of the Jacobian whose sign is open."""
+
+MORE = 2.0
+"""How many times the time that it had a program is given when it is solved again."""
+
+POINT_SECONDS = 2.0
+"""For the input of the best solution that is farthest from its kinks."""
+
+
+@dataclass(frozen=True, eq=False)
+class MipAnswer:
+    """The largest norm of the Jacobian, as far as HiGHS tells."""
+
+    value: float
+    """Of the best integer solution: the norm at its slopes. Slopes that are only met together at ties count, too."""
+
+    bound: float
+    """HiGHS' dual bound: an upper bound up to its tolerances."""
+
+    point: np.ndarray
+    """The input of that solution: one with the same slopes, far from kinks where there is one."""
+
+    seconds: float
+    finished: bool
+
+
+def unsuited(problem: Problem, by: Arithmetic) -> str | None:
+    """Why there is no such program for a problem, in one clause."""
+    query = problem.query
+    if isinstance(query.region, Everywhere):
+        return "it bounds networks over a region only"
+    if isinstance(query.region, Ball) and query.region.norm == 2:  # noqa: PLR2004
+        return "an l2 ball is no linear constraint"
+    if query.norm_in == 2 or (query.norm_out == 2 and problem.size_out > 1):  # noqa: PLR2004
+        return "an l2 norm is not linear"
+    if query.norm_in == math.inf and query.norm_out == 1 and problem.size_out > 1:
+        return "the norm from l-infinity to l1 takes signs of the outputs, too"
+    return obstacle(in_ramps(problem, by).graph)
+
+
+def solve_mip(problem: Problem, by: Arithmetic, seconds: float) -> MipAnswer:
+    """The best that is found in so many seconds; raises Unsuitable."""
+    began = time.monotonic()
+    reason = unsuited(problem, by)
+    if reason is not None:
+        raise Unsuitable(reason)
+    try:
+        search = _Search(problem, by)
+    except NotProvedError as error:
+        raise Unsuitable(error.message) from None
+    if search.rule.gradient is None:
+        return MipAnswer(0.0, 0.0, search.point, time.monotonic() - began, True)
+    search.run(began + seconds)
+    value = search.best
+    bound = max([value, *(target.bound for target in search.targets)])
+    return MipAnswer(value, bound, search.point, time.monotonic() - began, not any(t.cut_short for t in search.targets))
+
+
+@dataclass(eq=False)
+class _Target:
+    """Entries of the Jacobian whose sum of magnitudes is maximised."""
+
+    outputs: tuple[int, ...]
+    inputs: np.ndarray
+    bound: float
+    given: float = 0.0
+    """Seconds that its program had."""
+
+    cut_short: bool = False
+
+
+class _Search:
+    """Programs that share the network, and the best slopes so far."""
+
+    def __init__(self, problem: Problem, by: Arithmetic) -> None:
+        self.problem, self.by = problem, by
+        self.posed = in_ramps(problem, by)
+        self.rule: ChainRule = chain_rule(self.posed)
+        self.net = whole_net(problem, by)
+        if not all(np.all(np.isfinite(side)) for box in self.net.boxes for side in box):
+            raise Unsuitable("a box over the region is not finite")
+        self.coded: Encoded = encode_network(self.posed, self.net, by)
+        self.point = np.array(region_center(problem.query.region))  # type: ignore[arg-type]
+        self.best = 0.0
+        self.targets: list[_Target] = []
+        self.boxes: list[Bounds] = []
+        self.rows: dict[tuple[int, ...], tuple[Program, np.ndarray]] = {}
+        if self.rule.gradient is not None:
+            self._bound_rows(self.rule.gradient)
+
+    def run(self, deadline: float) -> None:
+        """Solve the programs that may have more than the best, in equal shares of the time; again in what is left."""
+        if self.targets:
+            self._start()
+        solution = None
+        progressed = True
+        while progressed:
+            progressed = False
+            waiting = [target for target in self.targets if self._is_open(target)]
+            for k, target in enumerate(waiting):
+                share = (deadline - time.monotonic()) / (len(waiting) - k)
+                if not self._is_open(target) or share < MORE * target.given:
+                    continue
+                if share <= 0:
+                    target.cut_short = True
+                    continue
+                progressed = True
+                found = self._solve(target, share)
+                solution = solution if found is None else found
+        if solution is not None:
+            self.point = self._inside(solution, min(POINT_SECONDS, max(0.1, deadline - time.monotonic())))
+        for target in self.targets:
+            target.cut_short = target.cut_short and target.bound > self.best
+
+    def _is_open(self, target: _Target) -> bool:
+        return target.bound > self.best and (target.given == 0 or target.cut_short)
+
+    def _solve(self, target: _Target, seconds: float) -> np.ndarray | None:
+        """The solution, if it is the best so far."""
+        began = time.monotonic()
+        program, row = self._encoded(target.outputs)
+        program = program.copy()
+        low, high = (
+            np.concatenate([side[j][target.inputs] for j in target.outputs]) / self.unit
+            for side in self.boxes[self.rule.gradient or 0]
+        )
+        at = np.concatenate([part[target.inputs] for part in row])
+        found = program.maximise(
+            absolute(program, at, low, high), seconds - (time.monotonic() - began), self.best / self.unit
+        )
+        target.given, target.cut_short = seconds, not found.finished
+        target.bound = min(target.bound, found.bound * self.unit)
+        if found.x is None:
+            return None
+        value = self._norm({i: phase.slopes(found.x) for i, phase in self.coded.phases.items()})
+        if value <= self.best:
+            return None
+        self.best = value
+        return found.x
+
+    def _encoded(self, outputs: tuple[int, ...]) -> tuple[Program, np.ndarray]:
+        """The network with some rows of its Jacobian."""
+        if outputs not in self.rows:
+            program = self.coded.program.copy()
+            rows = [encode_row(self.coded, program, self.rule, self.boxes, j, self.unit, self.by) for j in outputs]
+            self.rows[outputs] = program, np.array(rows)
+        return self.rows[outputs]
+
+    def _bound_rows(self, gradient: int) -> None:
+        """Boxes of the rows, and with them what is to be maximised, the most promising first."""
+        m, n = self.problem.size_out, self.problem.size_in
+        rows = bound_rows(self.posed, self.rule, self.net, np.arange(m)[None], STEPS, self.by)
+        self.boxes = rows.net.boxes
+        if not all(np.all(np.isfinite(side)) for box in self.boxes for side in box):
+            raise Unsuitable("a box of the Jacobian is not finite")
+        size = np.maximum(*(np.abs(side) for side in self.boxes[gradient]))
+        query = self.problem.query
+        if query.norm_in == math.inf:
+            sums = row_sums(rows, self.by)[0]
+            self.targets = [_Target((j,), np.arange(n), float(sums[j])) for j in range(m)]
+        elif query.norm_out == math.inf:
+            self.targets = [_Target((j,), np.array([i]), float(size[j, i])) for j in range(m) for i in range(n)]
+        else:
+            outputs = tuple(range(m))
+            self.targets = [_Target(outputs, np.array([i]), float(size[:, i].sum())) for i in range(n)]
+        self.targets.sort(key=lambda target: -target.bound)
+        self.unit = max(self.targets[0].bound, 1e-300)
+
+    def _start(self) -> None:
+        """At the center."""
+        values = self._values(self.point)
+        self.best = self._norm(
+            {
+                i: np.where(values[self.posed.graph.nodes[i].inputs[0]] > 0, phase.above, phase.below)
+                for i, phase in self.coded.phases.items()
+            }
+        )
+
+    def _norm(self, slopes: dict[int, np.ndarray]) -> float:
+        """Of the Jacobian with these slopes."""
+        jacobian = np.abs(pattern_jacobian(self.rule, slopes, self.problem.size_out, self.by))
+        query = self.problem.query
+        if query.norm_in == math.inf:
+            return float(jacobian.sum(axis=1).max(initial=0.0))
+        return float(np.linalg.norm(jacobian, ord=query.norm_out, axis=0).max(initial=0.0))
+
+    def _values(self, point: np.ndarray) -> list[np.ndarray]:
+        graph = self.posed.graph
+        return [v[0] for v in evaluate(graph, {name: point[None] for name in graph.inputs})]
+
+    def _inside(self, solution: np.ndarray, seconds: float) -> np.ndarray:
+        """The input with the slopes of a solution where the least distance of an activation's input from 0 is largest."""
+        graph, coded = self.posed.graph, self.coded
+        program = coded.program.copy()
+        depth = program.variables(np.zeros(1), np.array([max(1.0, *(float(box[1].max()) for box in self.net.boxes))]))
+        for i, phase in coded.phases.items():
+            if not phase.binaries.size:
+                continue
+            chosen = np.round(solution[phase.binaries])
+            one = np.ones(len(chosen))
+            program.equal(chosen, (one, phase.binaries))
+            read = coded.at[graph.nodes[i].inputs[0]][phase.open]
+            program.at_least(0 * one, (2 * chosen - 1, read), (-one[:, None], depth))
+        found = program.maximise(depth, seconds).x
+        x = (solution if found is None else found)[coded.at[self.posed.x]]
+        return np.asarray(project(self.problem.query.region, x[None])[0])  # type: ignore[arg-type]
