@@ -278,8 +278,17 @@ def norm_bounds(rows: Rows, norm_in: Norm, norm_out: Norm, by: Arithmetic) -> np
     if norm_in == 1:
         columns = by.norms(np.swapaxes(size, 1, 2), norm_out)
         return np.asarray(columns.max(axis=1, initial=0.0))
-    each = row_sums(rows, by) if norm_in == math.inf else by.norms(size, 2.0)
-    return np.asarray(by.norms(each, norm_out))
+    return np.asarray(by.norms(row_bounds(rows, norm_in, by), norm_out))
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def row_bounds(rows: Rows, norm_in: Norm, by: Arithmetic) -> np.ndarray:
+    """(pieces, rows) upper bounds on the norm of each row as a map to one output."""
+    if norm_in == math.inf:
+        return row_sums(rows, by)
+    low, high = rows.entries()
+    size = np.maximum(np.abs(low), np.abs(high))
+    return np.asarray(by.norms(size, 2.0) if norm_in == 2 else size.max(axis=2, initial=0.0))
 
 
 @np.errstate(over="ignore", invalid="ignore")

@@ -73,7 +73,7 @@ def linear_boxes(problem: Problem, by: Arithmetic, slopes: tuple[Slopes, ...] = 
 def boxes_of(problem: Problem, net: Net, by: Arithmetic) -> list[Bounds]:
     """The boxes of the nodes of the graph itself."""
     place = ramped(problem.graph, by).place
-    return [(net.boxes[i][0][0], net.boxes[i][1][0]) for i in place]
+    return by.kept(("boxes of", net), lambda: [(net.boxes[i][0][0], net.boxes[i][1][0]) for i in place])
 
 
 def ramped(graph: Graph, by: Arithmetic) -> Ramped:

@@ -75,7 +75,7 @@ def _pulled_back(op: Transposed, leaf: Map) -> Map:
     import torch
 
     def apply(y: torch.Tensor) -> torch.Tensor:
-        _, pull = torch.func.vjp(leaf, y.new_zeros(len(y), op.out_size))
+        pull = torch.func.vjp(leaf, y.new_zeros(len(y), op.out_size))[1]
         moved: torch.Tensor = pull(y)[0]
         return moved
 

@@ -25,6 +25,7 @@ from lipcert.methods.lipsdp.interior_point import Iterate, solve
 from lipcert.methods.lipsdp.loops import MOST
 from lipcert.methods.lipsdp.program import Program, build, multipliers_of
 from lipcert.methods.lipsdp.quadratic import quadratic_iterates
+from lipcert.methods.lipsdp.reweighted import reweighted, worth_it
 from lipcert.methods.lipsdp.shared import shared_iterates
 from lipcert.methods.product.method import SLACK, SPARE, ProductMethod, deadline
 from lipcert.problem import Problem
@@ -52,6 +53,9 @@ FACTORISED_A_SECOND = 2e10
 
 MAX_ROWS = 64
 """Outputs in l-infinity, and inputs in l1, that are bounded one by one."""
+
+EXACT_INPUTS = 500
+"""Coordinates up to which the best weights of inputs in l-infinity are found exactly: beyond, steps take long."""
 
 ROOM = (1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 """Relative enlargements of the objective that are tried until the kernel proves the scaling."""
@@ -108,6 +112,11 @@ class LipSdpMethod:
             yield chosen.claim(_claim(setting, (everything, *filter(None, single))))
             if late is not None:
                 raise late
+
+
+def output_scaling(setting: Setting, output: int, progress: Progress) -> Scaling | None:
+    """A proven scaling for one output."""
+    return _scaling(setting, _Some(output=output), progress)
 
 
 @dataclass(frozen=True)
@@ -253,8 +262,11 @@ def _iterates(program: Program, progress: Progress) -> Iterator[Iterate]:
         return quadratic_iterates(program, tick)
     if progress.solver == "native":
         more = program.forms or program.each_output
+        first = reweighted(program, tick) if worth_it(program) else ()
+        if first and program.size > EXACT_INPUTS and not more:
+            return iter(first)
         device = _gpu(len(program.neuron_group), progress)
-        return chain(_solved(program, device, tick), quadratic_iterates(program, tick) if more else ())
+        return chain(first, _solved(program, device, tick), quadratic_iterates(program, tick) if more else ())
     from lipcert.methods.lipsdp.reference import reference_iterates
 
     return reference_iterates(program, progress.solver, max(1.0, SHARE * progress.remaining()), progress.notes)

@@ -179,7 +179,7 @@ def build(
         setting.norm_out == 1 and out.shape[0] > 1 and not sparse,
     )
     if input is not None:
-        program = _moved(program, (np.arange(inputs) == input)[:, None].astype(float))
+        program = moved_inputs(program, (np.arange(inputs) == input)[:, None].astype(float))
     return program if sparse or program.each_input or not program.is_finite else _reduced(program)
 
 
@@ -232,10 +232,10 @@ def _reduced(program: Program) -> Program:
     n = program.inputs
     seen = np.concatenate([program.rows[:, :n], program.out[:, :n]])
     _, values, basis = np.linalg.svd(seen, full_matrices=False)
-    return _moved(program, basis[values > SEEN * values.max(initial=0.0)].T)
+    return moved_inputs(program, basis[values > SEEN * values.max(initial=0.0)].T)
 
 
-def _moved(program: Program, basis: np.ndarray) -> Program:
+def moved_inputs(program: Program, basis: np.ndarray) -> Program:
     """Inputs replaced by coordinates: x = basis times these."""
     n = program.inputs
 

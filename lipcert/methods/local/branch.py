@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lipcert.certificate.arithmetic import Arithmetic
-from lipcert.certificate.claim import Rows, Tree
+from lipcert.certificate.claim import Rows, RowScaling, Tree
 from lipcert.certificate.derivative import ChainRule, Gain, bound_rows, chain_rule, norm_bounds, slopes_of, spread_norm
 from lipcert.certificate.derivative import Rows as BoundedRows
 from lipcert.certificate.linear_bounds import Bounded, in_ramps, piece_nets
@@ -24,6 +24,7 @@ from lipcert.certificate.pieces import Cut, ends, infeasibility
 from lipcert.certificate.planes import Net
 from lipcert.graph import Elementwise, evaluate
 from lipcert.methods.local.feasible import cut_planes, deepest
+from lipcert.methods.local.scalings import WHOLE, Known, merged
 from lipcert.methods.lower.directions import Jacobian
 from lipcert.methods.lower.search import region_center
 from lipcert.problem import Problem
@@ -75,6 +76,9 @@ class Search:
     by: Arithmetic
     groups: tuple[tuple[int, ...], ...]
     steps: int
+    known: Known = ()
+    """What is proven of each group by other means."""
+
     visit: Callable[[np.ndarray], None] = lambda points: None
     """Is told points of the region that are worth a look."""
 
@@ -84,7 +88,7 @@ class Search:
         self.moves = _moves(self.posed)
         self.count = itertools.count()
         self.roots = [Node((), g) for g in range(len(self.groups))]
-        self.heap: list[tuple[float, int, Node]] = []
+        self.heap: list[tuple[float, float, int, Node]] = []
         self.evaluated = 0
         self.seconds = 0.0
 
@@ -92,6 +96,9 @@ class Search:
     def bound(self) -> float:
         """Of all pieces."""
         return -self.heap[0][0] if self.heap else 0.0
+
+    def _cap(self, group: int) -> float:
+        return self.known[group][0] if self.known else math.inf
 
     def start(self) -> None:
         """Bound the region as it is."""
@@ -108,9 +115,9 @@ class Search:
         """Cut the worst pieces; False where the bound is at most the target, or nothing can be cut any more."""
         worst: list[Node] = []
         while self.heap and len(worst) < self._batch() and -self.heap[0][0] > target:
-            node = heapq.heappop(self.heap)[2]
+            node = heapq.heappop(self.heap)[3]
             if not node.choices:
-                heapq.heappush(self.heap, (-node.bound, next(self.count), node))
+                self._push(node)
                 break
             worst.append(node)
         if not worst:
@@ -129,20 +136,25 @@ class Search:
             self._push(half)
         return True
 
-    def evidence(self) -> tuple[Rows, ...]:
-        """The trees of all outputs, as the kernel replays them; one for all that are not cut."""
+    def evidence(self) -> tuple[Rows | RowScaling, ...]:
+        """Of each group the best that is proven, as the kernel replays it."""
         query = self.problem.query
         spectral = self.bound * (1 + 2.0**-36) if query.norm_in == query.norm_out == 2 else 0.0
-        cut = [root for root in self.roots if root.halves is not None]
-        whole = tuple(j for root in self.roots if root.halves is None for j in self.groups[root.group])
-        parts = [Rows(self.groups[root.group], _tree(root), self.steps, spectral) for root in cut]
-        if whole:
-            parts.append(Rows(whole, _tree(Node((), 0)), self.steps, spectral))
-        return tuple(parts)
+        worst = [0.0] * len(self.groups)
+        for _, bound, _, node in self.heap:
+            worst[node.group] = max(worst[node.group], -bound)
+        found: list[tuple[float, Rows | RowScaling]] = []
+        for root, bound in zip(self.roots, worst, strict=True):
+            if self.known and self.known[root.group][0] <= bound:
+                found.append(self.known[root.group])
+            else:
+                tree = WHOLE if root.halves is None else _tree(root)
+                found.append((bound, Rows(self.groups[root.group], tree, self.steps, spectral)))
+        return merged(tuple(found))[1] if self.known else tuple(part for _, part in found)
 
     def _push(self, node: Node) -> None:
         if node.multipliers is None:
-            heapq.heappush(self.heap, (-node.bound, next(self.count), node))
+            heapq.heappush(self.heap, (-min(node.bound, self._cap(node.group)), -node.bound, next(self.count), node))
 
     def _batch(self) -> int:
         width = max(self.posed.graph.size(i) for i in range(len(self.posed.graph.nodes)))

@@ -9,14 +9,15 @@ from collections.abc import Iterator
 import numpy as np
 
 from lipcert.certificate.arithmetic import Arithmetic
-from lipcert.certificate.claim import Claim, Local, Rows, Tree, Witness
-from lipcert.certificate.derivative import bound_rows, chain_rule, norm_bounds
+from lipcert.certificate.claim import Claim, Local, Rows, RowScaling, Witness
+from lipcert.certificate.derivative import bound_rows, chain_rule, norm_bounds, row_bounds
 from lipcert.certificate.linear_bounds import in_ramps, whole_net
 from lipcert.errors import NotProvedError
 from lipcert.graph import Affine
 from lipcert.methods.base import OutOfTime, Progress, Unsuitable
 from lipcert.methods.boxes import ChosenNet, choose_net
 from lipcert.methods.local.branch import Search, l2_estimate
+from lipcert.methods.local.scalings import WHOLE, Known, merged, of_rows, with_scalings
 from lipcert.methods.lower.directions import Jacobian, steepest_directions
 from lipcert.methods.lower.search import project, region_center
 from lipcert.methods.product.method import SLACK, SPARE, deadline, for_lipsdp_only
@@ -26,6 +27,9 @@ MULTIPLICATIONS_A_SECOND = 2e9
 
 SHARE = 0.25
 """Of the time that is left, which planes for every entry of the Jacobian may take."""
+
+MANY = 24
+"""Open neurons beyond which LipSDP comes before branching: of fewer, branching ends soon."""
 
 MAX_ROWS = 64
 """Outputs in l-infinity that get a tree each."""
@@ -41,8 +45,6 @@ PAUSE = 10.0
 
 SMALL = 1e7
 """Multiplications for the planes of all entries of a row, up to which pieces have them: else cuts gain more."""
-
-WHOLE = Tree(np.array([[-1.0, 0.0, 0.0]]), np.zeros(0))
 
 
 class LocalMethod:
@@ -60,14 +62,37 @@ class LocalMethod:
         by.tick = deadline(progress)
         try:
             plain = ChosenNet(whole_net(problem, by), ())
+            rule = chain_rule(in_ramps(problem, by))
         except NotProvedError as reason:
             raise Unsuitable(reason.message) from None
+        if rule.gradient is None:
+            yield _claim(0.0, (_whole(problem, 0),), plain)
+            return
         steps = _affordable(problem, progress)
-        yield _whole(problem, plain, by, steps[0])
+        yield _over_all(problem, plain, by, steps[0])
         chosen = choose_net(problem, progress)
         for finer in steps if chosen.slopes else steps[1:]:
-            yield _whole(problem, chosen, by, finer)
-        yield from _branched(problem, progress, chosen)
+            yield _over_all(problem, chosen, by, finer)
+        known: Known = ()
+        if problem.query.norm_out == math.inf and problem.query.norm_in != 1 and problem.size_out <= MAX_ROWS:
+            rows = bound_rows(in_ramps(problem, by), rule, chosen.net, _every(problem), steps[-1], by)
+            known = of_rows(row_bounds(rows, problem.query.norm_in, by)[0], steps[-1])
+            if _open_neurons(chosen) > MANY:
+                known = with_scalings(problem, chosen, known, progress)
+                yield _claim(*merged(known), chosen)
+        yield from _branched(problem, progress, chosen, known)
+
+
+def _every(problem: Problem) -> np.ndarray:
+    return np.arange(problem.size_out)[None]
+
+
+def _open_neurons(chosen: ChosenNet) -> int:
+    return sum(int(np.count_nonzero(low < high)) for low, high in chosen.net.slopes.values())
+
+
+def _whole(problem: Problem, steps: int, spectral: float = 0.0) -> Rows:
+    return Rows(tuple(range(problem.size_out)), WHOLE, steps, spectral)
 
 
 def _affordable(problem: Problem, progress: Progress) -> list[int]:
@@ -84,43 +109,38 @@ def _work(problem: Problem, progress: Progress) -> float:
     return float(sum(op.work for node in graph.nodes if isinstance(node, Affine) for op in node.operators))
 
 
-def _whole(problem: Problem, chosen: ChosenNet, by: Arithmetic, steps: int) -> Claim:
+def _over_all(problem: Problem, chosen: ChosenNet, by: Arithmetic, steps: int) -> Claim:
     """The rows over the whole region."""
     posed, query = in_ramps(problem, by), problem.query
-    outputs = tuple(range(problem.size_out))
-    value, spectral = 0.0, 0.0
+    spectral = 0.0
     try:
-        rule = chain_rule(posed)
-        if rule.gradient is not None:
-            rows = bound_rows(posed, rule, chosen.net, np.array([outputs]), steps, by)
-            value = float(norm_bounds(rows, query.norm_in, query.norm_out, by)[0])
-            if query.norm_in == query.norm_out == 2 and rows.each > 1:
-                estimate = l2_estimate(rows, 0)
-                if estimate < value:
-                    value = spectral = estimate
+        rows = bound_rows(posed, chain_rule(posed), chosen.net, _every(problem), steps, by)
     except NotProvedError as reason:
         raise Unsuitable(reason.message) from None
-    return _claim(value, (Rows(outputs, WHOLE, steps, _room(spectral)),), chosen)
+    value = float(norm_bounds(rows, query.norm_in, query.norm_out, by)[0])
+    if query.norm_in == query.norm_out == 2 and rows.each > 1:
+        estimate = l2_estimate(rows, 0)
+        if estimate < value:
+            value = spectral = estimate
+    return _claim(value, (_whole(problem, steps, _room(spectral)),), chosen)
 
 
 def _room(value: float) -> float:
     return value * (1 + 2.0**-36)
 
 
-def _claim(value: float, parts: tuple[Rows, ...], chosen: ChosenNet) -> Claim:
+def _claim(value: float, parts: tuple[Rows | RowScaling, ...], chosen: ChosenNet) -> Claim:
     return Claim(_room(value) * SLACK + SPARE, Local(parts), linear=True, slopes=chosen.slopes)
 
 
-def _branched(problem: Problem, progress: Progress, chosen: ChosenNet) -> Iterator[Claim]:
+def _branched(problem: Problem, progress: Progress, chosen: ChosenNet, known: Known) -> Iterator[Claim]:
     by = progress.arithmetic
-    known = Known(problem, progress)
-    if not math.isfinite(known.best):
+    steepest = Steepest(problem, progress)
+    if not math.isfinite(steepest.best):
         return
-    single = problem.query.norm_out == math.inf and 1 < problem.size_out <= MAX_ROWS
+    single = bool(known) or (problem.query.norm_out == math.inf and problem.size_out <= MAX_ROWS)
     groups = tuple((j,) for j in range(problem.size_out)) if single else (tuple(range(problem.size_out)),)
-    search = Search(problem, chosen.net, by, groups, _branched_steps(problem, progress), known.look)
-    if search.rule.gradient is None:
-        return
+    search = Search(problem, chosen.net, by, groups, _branched_steps(problem, progress), known, steepest.look)
     by.tick = lambda: None
     limit = progress.remaining() if progress.exact else min(UNASKED, UNASKED_SHARE * progress.remaining())
     began = paused = time.monotonic()
@@ -134,7 +154,7 @@ def _branched(problem: Problem, progress: Progress, chosen: ChosenNet) -> Iterat
             stop = OutOfTime() if progress.exact else None
             break
         try:
-            if not search.step(max(known.best, progress.attained()) * progress.gap):
+            if not search.step(max(steepest.best, progress.attained()) * progress.gap):
                 break
         except KeyboardInterrupt as interrupt:
             stop = interrupt
@@ -142,7 +162,7 @@ def _branched(problem: Problem, progress: Progress, chosen: ChosenNet) -> Iterat
         if now - paused > PAUSE and 8 * proof < now - began and search.bound < said * 0.99:
             paused, said = now, search.bound
             yield _claim(search.bound, search.evidence(), chosen)
-    known.say()
+    steepest.say()
     if search.bound < said:
         progress.notes.append(f"{search.evaluated} pieces")
         yield _claim(search.bound, search.evidence(), chosen)
@@ -154,7 +174,7 @@ def _branched_steps(problem: Problem, progress: Progress) -> int:
     return 2 if 2.0 * _work(problem, progress) * problem.size_in < SMALL else 1
 
 
-class Known:
+class Steepest:
     """The steepest point so far, not proven: what needs not be cut any more, and a witness."""
 
     def __init__(self, problem: Problem, progress: Progress) -> None:

@@ -6,6 +6,7 @@ Dimakis, Exactly computing the local Lipschitz constant of ReLU networks (NeurIP
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,11 +14,14 @@ import numpy as np
 from lipcert.activations import Abs, PRelu
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.boxes import Bounds
-from lipcert.certificate.derivative import ChainRule, Gain, Start
+from lipcert.certificate.derivative import ChainRule, Gain, Mixed, Start
 from lipcert.certificate.planes import Net
-from lipcert.graph import Affine, Elementwise, Graph, Input
+from lipcert.graph import Affine, Elementwise, Graph, Input, Node
 from lipcert.methods.mip.linear import Program
 from lipcert.problem import Ball, Problem
+
+LARGEST = 100.0
+"""What the entries of a node are scaled to have at most: HiGHS takes errors of 1e-6 and coefficients of 1e-9 for 0."""
 
 TWO_PIECES = (PRelu, Abs)
 """Activations of two straight pieces that meet at 0: Relu and LeakyRelu are of the first kind."""
@@ -38,10 +42,14 @@ class Phase:
     fixed: np.ndarray
     """Slopes of the other entries."""
 
+    def slopes_at(self, read: np.ndarray) -> np.ndarray:
+        """Where the activation reads this."""
+        return np.where(self.open, np.where(read > 0, self.above, self.below), self.fixed)
+
     def slopes(self, x: np.ndarray) -> np.ndarray:
         """In a solution."""
         found = self.fixed.copy()
-        found[self.open] = np.where(x[self.binaries] > 0.5, self.above[self.open], self.below[self.open])  # noqa: PLR2004
+        found[self.open] = np.where(x[self.binaries] > 0.5, self.above[self.open], self.below[self.open])
         return found
 
 
@@ -51,6 +59,9 @@ class Encoded:
 
     program: Program
     at: list[np.ndarray]
+    units: list[float]
+    """What the variables of each node are multiples of."""
+
     phases: dict[int, Phase]
 
 
@@ -69,40 +80,50 @@ def obstacle(graph: Graph) -> str | None:
 
 def encode_network(problem: Problem, net: Net, by: Arithmetic) -> Encoded:
     """`problem` is that of the graph with ramps, and `net` its boxes."""
-    coded = Encoded(Program(), [], {})
+    coded = Encoded(Program(), [], _units(problem.graph.nodes, net.boxes), {})
     program = coded.program
+    boxes = [(low[0] / unit, high[0] / unit) for (low, high), unit in zip(net.boxes, coded.units, strict=True)]
     for i, node in enumerate(problem.graph.nodes):
-        box = net.boxes[i][0][0], net.boxes[i][1][0]
-        at = program.variables(*box)
+        at = program.variables(*boxes[i])
         coded.at.append(at)
         if isinstance(node, Input):
-            _inside(program, at, problem)
+            _inside(program, at, problem, coded.units[i])
         elif isinstance(node, Affine):
-            _affine(program, at, node, coded.at, by)
+            _affine(program, i, node, coded.at, coded.units, by)
         elif isinstance(node, Elementwise):
-            source = net.boxes[node.input][0][0], net.boxes[node.input][1][0]
-            coded.phases[i] = _activation(program, at, node, coded.at[node.input], source)
+            coded.phases[i] = _activation(program, at, node, coded.at[node.input], boxes[node.input])
     return coded
 
 
 def encode_row(
-    coded: Encoded, program: Program, rule: ChainRule, boxes: list[Bounds], output: int, unit: float, by: Arithmetic
-) -> np.ndarray:
-    """Variables of one row of the Jacobian, divided by `unit`, over the same binaries; `boxes` are those of the row."""
+    coded: Encoded, program: Program, rule: ChainRule, boxes: list[Bounds], output: int, by: Arithmetic
+) -> tuple[np.ndarray, float]:
+    """Variables of one row of the Jacobian over the same binaries, and their unit, which is that of all rows.
+
+    `boxes` are those of all rows.
+    """
     places: list[np.ndarray] = []
-    for node, (low, high) in zip(rule.nodes, boxes, strict=True):
-        at = program.variables(low[output] / unit, high[output] / unit)
-        if isinstance(node, Affine):
-            _affine(program, at, node, places, by)
-        elif isinstance(node, Gain):
-            coming = boxes[node.input]
-            box = coming[0][output] / unit, coming[1][output] / unit
-            _gain(program, at, coded.phases[node.at], places[node.input], box)
-        else:
-            assert isinstance(node, Start)
+    units = _units(rule.nodes, boxes)
+    scaled = [(low[output] / unit, high[output] / unit) for (low, high), unit in zip(boxes, units, strict=True)]
+    for i, node in enumerate(rule.nodes):
+        at = program.variables(*scaled[i])
         places.append(at)
+        if isinstance(node, Affine):
+            _affine(program, i, node, places, units, by)
+        elif isinstance(node, Gain):
+            _gain(program, at, coded.phases[node.at], places[node.input], scaled[node.input])
     assert rule.gradient is not None
-    return places[rule.gradient]
+    return places[rule.gradient], units[rule.gradient]
+
+
+def _units(nodes: Sequence[Node | Start | Gain | Mixed], boxes: list[Bounds]) -> list[float]:
+    """One a node; what an activation multiplies has the unit of the product."""
+    units: list[float] = []
+    for node, box in zip(nodes, boxes, strict=True):
+        size = max(float(np.abs(side).max(initial=0.0)) for side in box)
+        one = units[node.input] if isinstance(node, Elementwise | Gain) else size / LARGEST
+        units.append(one if one > 0 else 1.0)
+    return units
 
 
 def absolute(program: Program, at: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -138,23 +159,26 @@ def pattern_jacobian(rule: ChainRule, slopes: dict[int, np.ndarray], outputs: in
     return rows[rule.gradient]
 
 
-def _inside(program: Program, at: np.ndarray, problem: Problem) -> None:
+def _inside(program: Program, at: np.ndarray, problem: Problem, unit: float) -> None:
     """An l1 ball beside the box around it."""
     region = problem.query.region
     if not (isinstance(region, Ball) and region.norm == 1):
         return
     n = len(at)
-    wide = np.full(n, region.eps)
+    wide = np.full(n, region.eps / unit)
     up, down = program.variables(np.zeros(n), wide), program.variables(np.zeros(n), wide)
     one = np.ones(n)
-    program.equal(region.center, (one, at), (-one, up), (one, down))
-    program.at_least(np.array([-region.eps]), (-np.ones((1, 2 * n)), np.concatenate([up, down])))
+    program.equal(region.center / unit, (one, at), (-one, up), (one, down))
+    program.at_least(-wide[:1], (-np.ones((1, 2 * n)), np.concatenate([up, down])))
 
 
-def _affine(program: Program, at: np.ndarray, node: Affine, places: list[np.ndarray], by: Arithmetic) -> None:
+def _affine(
+    program: Program, i: int, node: Affine, places: list[np.ndarray], units: list[float], by: Arithmetic
+) -> None:
+    at, unit = places[i], units[i]
     parts = zip(node.inputs, node.operators, strict=True)
-    terms = [(-by.dense(op).value, places[source]) for source, op in parts]
-    program.equal(node.bias.value, (np.ones(len(at)), at), *terms)
+    terms = [(-by.dense(op).value * (units[source] / unit), places[source]) for source, op in parts]
+    program.equal(node.bias.value / unit, (np.ones(len(at)), at), *terms)
 
 
 def _activation(program: Program, at: np.ndarray, node: Elementwise, v: np.ndarray, box: Bounds) -> Phase:

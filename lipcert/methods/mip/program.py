@@ -20,15 +20,23 @@ from lipcert.errors import NotProvedError
 from lipcert.graph import evaluate
 from lipcert.methods.base import Unsuitable
 from lipcert.methods.lower.search import project, region_center
-from lipcert.methods.mip.encoding import Encoded, absolute, encode_network, encode_row, obstacle, pattern_jacobian
+from lipcert.methods.mip.encoding import (
+    LARGEST,
+    Encoded,
+    absolute,
+    encode_network,
+    encode_row,
+    obstacle,
+    pattern_jacobian,
+)
 from lipcert.methods.mip.linear import Program
 from lipcert.problem import Ball, Everywhere, Problem
 
 STEPS = 2
 """Planes for what meets open slopes, and for entries of the Jacobian whose sign is open."""
 
-MORE = 2.0
-"""How many times the time that it had a program is given when it is solved again."""
+QUICK = 0.2
+"""Of the time, in which each program is tried, so that the hard ones are asked for more than the easy ones have."""
 
 POINT_SECONDS = 2.0
 """For the input of the best solution that is farthest from its kinks."""
@@ -56,9 +64,9 @@ def unsuited(problem: Problem, by: Arithmetic) -> str | None:
     query = problem.query
     if isinstance(query.region, Everywhere):
         return "it bounds networks over a region only"
-    if isinstance(query.region, Ball) and query.region.norm == 2:  # noqa: PLR2004
+    if isinstance(query.region, Ball) and query.region.norm == 2:
         return "an l2 ball is no linear constraint"
-    if query.norm_in == 2 or (query.norm_out == 2 and problem.size_out > 1):  # noqa: PLR2004
+    if query.norm_in == 2 or (query.norm_out == 2 and problem.size_out > 1):
         return "an l2 norm is not linear"
     if query.norm_in == math.inf and query.norm_out == 1 and problem.size_out > 1:
         return "the norm from l-infinity to l1 takes signs of the outputs, too"
@@ -80,7 +88,7 @@ def solve_mip(problem: Problem, by: Arithmetic, seconds: float) -> MipAnswer:
     search.run(began + seconds)
     value = search.best
     bound = max([value, *(target.bound for target in search.targets)])
-    return MipAnswer(value, bound, search.point, time.monotonic() - began, not any(t.cut_short for t in search.targets))
+    return MipAnswer(value, bound, search.point, time.monotonic() - began, not any(map(search.is_open, search.targets)))
 
 
 @dataclass(eq=False)
@@ -90,10 +98,8 @@ class _Target:
     outputs: tuple[int, ...]
     inputs: np.ndarray
     bound: float
-    given: float = 0.0
-    """Seconds that its program had."""
-
-    cut_short: bool = False
+    finished: bool = False
+    """Whether HiGHS is done with it."""
 
 
 class _Search:
@@ -111,52 +117,50 @@ class _Search:
         self.best = 0.0
         self.targets: list[_Target] = []
         self.boxes: list[Bounds] = []
-        self.rows: dict[tuple[int, ...], tuple[Program, np.ndarray]] = {}
+        self.rows: dict[tuple[int, ...], tuple[Program, list[np.ndarray], float]] = {}
         if self.rule.gradient is not None:
             self._bound_rows(self.rule.gradient)
 
     def run(self, deadline: float) -> None:
-        """Solve the programs that may have more than the best, in equal shares of the time; again in what is left."""
+        """Solve the programs that may have more than the best: each for a short time, then those cut short.
+
+        The last to be solved again is the one that looks hardest, in all the time that the others left.
+        """
         if self.targets:
             self._start()
         solution = None
-        progressed = True
-        while progressed:
-            progressed = False
-            waiting = [target for target in self.targets if self._is_open(target)]
+        for part in (QUICK, 1.0):
+            end = deadline - (1 - part) * (deadline - time.monotonic())
+            waiting = [target for target in self.targets if self.is_open(target)]
+            if part == 1:
+                waiting.sort(key=lambda target: target.bound)
             for k, target in enumerate(waiting):
-                share = (deadline - time.monotonic()) / (len(waiting) - k)
-                if not self._is_open(target) or share < MORE * target.given:
-                    continue
-                if share <= 0:
-                    target.cut_short = True
-                    continue
-                progressed = True
-                found = self._solve(target, share)
-                solution = solution if found is None else found
+                share = (end - time.monotonic()) / (len(waiting) - k)
+                if self.is_open(target) and share > 0:
+                    found = self._solve(target, share)
+                    solution = solution if found is None else found
         if solution is not None:
             self.point = self._inside(solution, min(POINT_SECONDS, max(0.1, deadline - time.monotonic())))
-        for target in self.targets:
-            target.cut_short = target.cut_short and target.bound > self.best
 
-    def _is_open(self, target: _Target) -> bool:
-        return target.bound > self.best and (target.given == 0 or target.cut_short)
+    def is_open(self, target: _Target) -> bool:
+        """Whether it may have more than the best."""
+        return target.bound > self.best and not target.finished
 
     def _solve(self, target: _Target, seconds: float) -> np.ndarray | None:
         """The solution, if it is the best so far."""
         began = time.monotonic()
-        program, row = self._encoded(target.outputs)
+        program, rows, unit = self._encoded(target.outputs)
         program = program.copy()
         low, high = (
-            np.concatenate([side[j][target.inputs] for j in target.outputs]) / self.unit
+            np.concatenate([side[j][target.inputs] for j in target.outputs]) / unit
             for side in self.boxes[self.rule.gradient or 0]
         )
-        at = np.concatenate([part[target.inputs] for part in row])
+        at = np.concatenate([part[target.inputs] for part in rows])
         found = program.maximise(
-            absolute(program, at, low, high), seconds - (time.monotonic() - began), self.best / self.unit
+            absolute(program, at, low, high), seconds - (time.monotonic() - began), self.best / unit
         )
-        target.given, target.cut_short = seconds, not found.finished
-        target.bound = min(target.bound, found.bound * self.unit)
+        target.finished = found.finished
+        target.bound = min(target.bound, found.bound * unit)
         if found.x is None:
             return None
         value = self._norm({i: phase.slopes(found.x) for i, phase in self.coded.phases.items()})
@@ -165,12 +169,12 @@ class _Search:
         self.best = value
         return found.x
 
-    def _encoded(self, outputs: tuple[int, ...]) -> tuple[Program, np.ndarray]:
-        """The network with some rows of its Jacobian."""
+    def _encoded(self, outputs: tuple[int, ...]) -> tuple[Program, list[np.ndarray], float]:
+        """The network with some rows of its Jacobian, and the unit of these."""
         if outputs not in self.rows:
             program = self.coded.program.copy()
-            rows = [encode_row(self.coded, program, self.rule, self.boxes, j, self.unit, self.by) for j in outputs]
-            self.rows[outputs] = program, np.array(rows)
+            found = [encode_row(self.coded, program, self.rule, self.boxes, j, self.by) for j in outputs]
+            self.rows[outputs] = program, [row for row, _ in found], found[0][1]
         return self.rows[outputs]
 
     def _bound_rows(self, gradient: int) -> None:
@@ -191,17 +195,13 @@ class _Search:
             outputs = tuple(range(m))
             self.targets = [_Target(outputs, np.array([i]), float(size[:, i].sum())) for i in range(n)]
         self.targets.sort(key=lambda target: -target.bound)
-        self.unit = max(self.targets[0].bound, 1e-300)
 
     def _start(self) -> None:
-        """At the center."""
-        values = self._values(self.point)
-        self.best = self._norm(
-            {
-                i: np.where(values[self.posed.graph.nodes[i].inputs[0]] > 0, phase.above, phase.below)
-                for i, phase in self.coded.phases.items()
-            }
-        )
+        """At the center: the first program is asked for more than that."""
+        graph = self.posed.graph
+        values = evaluate(graph, dict.fromkeys(graph.inputs, self.point[None]))
+        phases = self.coded.phases.items()
+        self.best = self._norm({i: phase.slopes_at(values[graph.nodes[i].inputs[0]][0]) for i, phase in phases})
 
     def _norm(self, slopes: dict[int, np.ndarray]) -> float:
         """Of the Jacobian with these slopes."""
@@ -211,15 +211,11 @@ class _Search:
             return float(jacobian.sum(axis=1).max(initial=0.0))
         return float(np.linalg.norm(jacobian, ord=query.norm_out, axis=0).max(initial=0.0))
 
-    def _values(self, point: np.ndarray) -> list[np.ndarray]:
-        graph = self.posed.graph
-        return [v[0] for v in evaluate(graph, {name: point[None] for name in graph.inputs})]
-
     def _inside(self, solution: np.ndarray, seconds: float) -> np.ndarray:
-        """The input with the slopes of a solution where the least distance of an activation's input from 0 is largest."""
+        """The input with the slopes of a solution that is farthest from kinks."""
         graph, coded = self.posed.graph, self.coded
         program = coded.program.copy()
-        depth = program.variables(np.zeros(1), np.array([max(1.0, *(float(box[1].max()) for box in self.net.boxes))]))
+        depth = program.variables(np.zeros(1), np.array([LARGEST]))
         for i, phase in coded.phases.items():
             if not phase.binaries.size:
                 continue
@@ -229,5 +225,5 @@ class _Search:
             read = coded.at[graph.nodes[i].inputs[0]][phase.open]
             program.at_least(0 * one, (2 * chosen - 1, read), (-one[:, None], depth))
         found = program.maximise(depth, seconds).x
-        x = (solution if found is None else found)[coded.at[self.posed.x]]
-        return np.asarray(project(self.problem.query.region, x[None])[0])  # type: ignore[arg-type]
+        x = (solution if found is None else found)[coded.at[self.posed.x]] * coded.units[self.posed.x]
+        return np.asarray(project(self.problem.query.region, x[None])[0])
