@@ -11,12 +11,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lipcert.api import bound, check, layer_norms, load, reach, read_report
+    from lipcert.api import bound, check, layer_norms, load, monotone, reach, read_report
     from lipcert.errors import LipcertError
     from lipcert.nn import conv_norm
     from lipcert.report import Report
 
-__all__ = ["LipcertError", "Report", "bound", "check", "conv_norm", "layer_norms", "load", "reach", "read_report"]
+__all__ = [
+    "LipcertError",
+    "Report",
+    "bound",
+    "check",
+    "conv_norm",
+    "layer_norms",
+    "load",
+    "monotone",
+    "reach",
+    "read_report",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -26,8 +26,10 @@ from lipcert.problem import (
     pose,
 )
 from lipcert.report import CheckResult, Report, check_report
-from lipcert.report.check import ReachCheck, check_digest, check_reach, stated_templates
-from lipcert.report.reach import ReachReport, parse_any
+from lipcert.report.check import MonotoneCheck, ReachCheck, check_digest, check_monotone, check_reach, stated_templates
+from lipcert.report.monotone import MonotoneReport
+from lipcert.report.reach import ReachReport
+from lipcert.report.reading import AnyReport, parse_any
 from lipcert.templates import Template, read_template
 
 if TYPE_CHECKING:
@@ -159,11 +161,11 @@ def layer_norms(
 
 
 def check(
-    report: Report | ReachReport | str | Path,
+    report: AnyReport | str | Path,
     model: str | Path | onnx.ModelProto | Model,
     *,
     strict: bool = False,
-) -> CheckResult | ReachCheck:
+) -> CheckResult | ReachCheck | MonotoneCheck:
     """Prove a report's bounds again, from its evidence and the model; raises CertificateError saying what fails.
 
     `strict` proves in ball arithmetic (Arb) instead of float64 with error terms.
@@ -172,7 +174,7 @@ def check(
         >>> lipcert.check(report, "models/digits_relu.onnx").upper <= report.upper
         True
     """
-    if not isinstance(report, Report | ReachReport):
+    if not isinstance(report, Report | ReachReport | MonotoneReport):
         report = read_report(report)
     if isinstance(model, Model):
         return _checked(report, model, strict)
@@ -184,9 +186,11 @@ def check(
     return _checked(report, loaded, strict)
 
 
-def _checked(report: Report | ReachReport, model: Model, strict: bool) -> CheckResult | ReachCheck:
+def _checked(report: AnyReport, model: Model, strict: bool) -> CheckResult | ReachCheck | MonotoneCheck:
     if isinstance(report, ReachReport):
         return check_reach(report, model, strict=strict)
+    if isinstance(report, MonotoneReport):
+        return check_monotone(report, model, strict=strict)
     return check_report(report, model, strict=strict)
 
 
@@ -202,11 +206,13 @@ def reach(
     inputs: list[str] | None = None,
     output: str = "",
     timeout: float | None = None,
+    exact: bool = False,
     templates: Sequence[str | Path | Template] = (),
 ) -> ReachReport:
     """Certify where the outputs can go over a region: a box around them, and values in it that are attained.
 
     A ball of radius `eps` around `center` (in the norm `ball`, by default l-infinity), or a lipcert.problem Box.
+    `exact` branches over the region until no box is wider than what is attained in it by more than a hundredth.
 
         >>> report = lipcert.reach("models/digits_relu.onnx", center=np.zeros(64), eps=0.01)
         >>> bool(np.all(report.lower <= report.upper))
@@ -220,11 +226,50 @@ def reach(
     query = Query(outputs=_outputs(outputs), inputs=tuple(inputs or ()), output=output)
     size = sum(size_of(t.shape) for t in loaded.inputs if not query.inputs or t.name in query.inputs)
     query = Query(**{**vars(query), "region": _region(region, center, eps, ball, query, size)})
-    return build_reach(loaded, query, solve_reach(pose(loaded.graph, query), timeout=timeout))
+    return build_reach(loaded, query, solve_reach(pose(loaded.graph, query), timeout=timeout, exact=exact))
 
 
-def read_report(path: str | Path) -> Report | ReachReport:
-    """Read a report written with `lipcert bound --json` or `lipcert reach --json`; "-" reads standard input."""
+def monotone(
+    model: str | Path | onnx.ModelProto | torch.nn.Module | Model,
+    chosen: Sequence[int],
+    *,
+    increasing: bool = True,
+    tolerance: float = 0.0,
+    example: Any = None,
+    center: Any = None,
+    eps: float | None = None,
+    ball: Any = math.inf,
+    region: Region | None = None,
+    outputs: int | list[int] | OutputChoice | None = None,
+    output: str = "",
+    timeout: float | None = None,
+) -> MonotoneReport:
+    """Certify that the outputs increase (or decrease) with the chosen entries of the input over a region.
+
+    The share of the region on which that is proven, and a counterexample where it fails; `tolerance` allows slopes
+    that are wrong by as much.
+
+        >>> report = lipcert.monotone("models/digits_relu.onnx", [10], center=np.zeros(64), eps=0.01, outputs=3)
+        >>> report.status in ("certified", "refuted", "inconclusive")
+        True
+    """
+    from lipcert.planning.monotone import solve_monotone
+    from lipcert.report.monotone import build_monotone
+
+    loaded = load(model, example=example)
+    _check_output(loaded, output)
+    query = Query(outputs=_outputs(outputs), output=output)
+    size = sum(size_of(t.shape) for t in loaded.inputs)
+    query = Query(**{**vars(query), "region": _region(region, center, eps, ball, query, size)})
+    if not chosen:
+        raise UsageError("monotone: no inputs are chosen", hint="name some, for example 0,3")
+    problem = pose(loaded.graph, query)
+    outcome = solve_monotone(problem, tuple(chosen), increasing, tolerance=tolerance, timeout=timeout)
+    return build_monotone(loaded, query, outcome)
+
+
+def read_report(path: str | Path) -> AnyReport:
+    """Read a report written with `lipcert bound --json` or another command's; "-" reads standard input."""
     try:
         text = sys.stdin.read() if str(path) == "-" else Path(path).read_text(encoding="utf-8")
         return parse_any(text, str(path))

@@ -260,6 +260,31 @@ class BoxClaim:
 
 
 @dataclass(frozen=True, eq=False)
+class MonotoneClaim:
+    """Every output increases (or does not) with each of these inputs, on at least this share of the region's box.
+
+    Up to `tolerance`: derivatives are at least -tolerance (at most tolerance). `steps`, `tree` and `slopes` as in Rows.
+    """
+
+    inputs: tuple[int, ...]
+    increasing: bool
+    tolerance: float
+    share: float
+    steps: int
+    tree: Tree
+    slopes: tuple[Slopes, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Slope:
+    """A point of the region, and the output and the input whose derivative there has the wrong sign."""
+
+    output: int
+    input: int
+    point: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class Extremes:
     """Points of the region, one for each output, at which it is at most `lower`, and at least `upper`."""
 

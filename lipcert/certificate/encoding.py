@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from lipcert.certificate.claim import BoxClaim, Claim, Extremes, Witness
+from lipcert.certificate.claim import BoxClaim, Claim, Extremes, MonotoneClaim, Slope, Witness
 from lipcert.errors import CertificateError, UsageError
 from lipcert.problem import Query, norm_name, parse_norm
 from lipcert.problem.outputs import AllOutputs, Margin, SomeOutputs
@@ -64,6 +64,14 @@ def decode_box(data: Any) -> BoxClaim:
 
 def decode_extremes(data: Any) -> Extremes:
     return _decode(Extremes, data, "attained", 0)
+
+
+def decode_monotone(data: Any) -> MonotoneClaim:
+    return _decode(MonotoneClaim, data, "certificate", 0)
+
+
+def decode_slope(data: Any) -> Slope:
+    return _decode(Slope, data, "counterexample", 0)
 
 
 def decode_witness(data: Any) -> Witness:

@@ -44,6 +44,7 @@ class Bounded:
 
     net: Net
     empty: np.ndarray
+    cut_nodes: frozenset[int] = frozenset()
 
     def of(self, kept: np.ndarray) -> Bounded:
         """Some of the pieces."""
@@ -58,7 +59,7 @@ class Bounded:
         net.boxes = [(some(low), some(high)) for low, high in self.net.boxes]
         net.slopes = {i: (some(low), some(high)) for i, (low, high) in self.net.slopes.items()}
         net.lines = {i: [(s, lines_of(found)) for s, found in each] for i, each in self.net.lines.items()}
-        return Bounded(net, self.empty[kept])
+        return Bounded(net, self.empty[kept], self.cut_nodes)
 
 
 Choose = Callable[[Net, int, np.ndarray, Bounds], Slopes | None]
@@ -150,7 +151,7 @@ def _bounded(problem: Problem, pieces: Pieces, whole: Net | None, choose: Choose
             planes = _planes(net.boxes[node.left], net.boxes[node.right])
             if planes is not None:
                 net.lines[i] = [(node.left, planes[0]), (node.right, planes[1])]
-    return Bounded(net, empty)
+    return Bounded(net, empty, frozenset(pieces.ends))
 
 
 def _box(problem: Problem, i: int, boxes: list[Bounds], centers: dict[int, Enclosure], by: Arithmetic) -> Bounds:

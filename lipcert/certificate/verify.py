@@ -19,7 +19,9 @@ from lipcert.certificate.claim import (
     Extremes,
     Inequality,
     Local,
+    MonotoneClaim,
     SingleEvidence,
+    Slope,
     Witness,
 )
 from lipcert.certificate.composed import composed_bound
@@ -27,6 +29,7 @@ from lipcert.certificate.inequality import inequality_bound
 from lipcert.certificate.linear_bounds import linear_boxes, whole_net
 from lipcert.certificate.local import local_bound
 from lipcert.certificate.pieces import tree_box
+from lipcert.certificate.signs import certified_share, check_fails
 from lipcert.certificate.witness import attained
 from lipcert.errors import NotProvedError
 from lipcert.problem import Box, Problem
@@ -115,6 +118,23 @@ def verify_extremes(problem: Problem, claim: Extremes, by: Arithmetic | None = N
         high, low = value_at(problem, claim.lowest[j], by)[1][j], value_at(problem, claim.highest[j], by)[0][j]
         if not (high <= claim.lower[j] and claim.upper[j] <= low):
             raise NotProvedError(f"output {j} is not proven to attain [{claim.lower[j]:.17g}, {claim.upper[j]:.17g}]")
+
+
+def verify_monotone(problem: Problem, claim: MonotoneClaim, by: Arithmetic | None = None) -> float:
+    """The share of the region, at least the claimed one, on which the derivatives are proven to have the sign."""
+    _check_underflow()
+    if not (0 <= claim.share <= 1 and 0 <= claim.tolerance < math.inf):
+        raise NotProvedError("the claimed share is not one, or the tolerance is no number of at least zero")
+    share = certified_share(problem, claim, by or Arithmetic())
+    if not share >= claim.share:
+        raise NotProvedError(f"a share of {share:.17g} is proven, and {claim.share:.17g} is claimed")
+    return share
+
+
+def verify_not_monotone(problem: Problem, claim: MonotoneClaim, slope: Slope, by: Arithmetic | None = None) -> float:
+    """What the derivative at the counterexample is at most (times -1 for decreasing): below zero, or NotProvedError."""
+    _check_underflow()
+    return check_fails(problem, claim, slope, by or Arithmetic())
 
 
 def value_at(problem: Problem, point: np.ndarray, by: Arithmetic) -> Bounds:

@@ -28,7 +28,7 @@ def attained(problem: Problem, witness: Witness, by: Arithmetic) -> float:
         raise NotProvedError("the witness is not finite, or its direction is zero")
     if not problem.query.region.contains(x):
         raise NotProvedError("the witness is not certainly inside the region")
-    slope = _derivative(problem, x, d, by)
+    slope = derivative_along(problem, x, d, by)
     smallest = np.maximum(0.0, np.maximum(slope.lower(), -slope.upper()))
     if not np.all(np.isfinite(smallest)):
         raise NotProvedError("the derivative at the witness is not finite")
@@ -37,7 +37,9 @@ def attained(problem: Problem, witness: Witness, by: Arithmetic) -> float:
     )
 
 
-def _derivative(problem: Problem, x: np.ndarray, d: np.ndarray, by: Arithmetic) -> Enclosure:
+@np.errstate(over="ignore", invalid="ignore")
+def derivative_along(problem: Problem, x: np.ndarray, d: np.ndarray, by: Arithmetic) -> Enclosure:
+    """Enclosure of J d for every Clarke Jacobian J at x (free inputs at zero)."""
     values: list[Enclosure] = []
     tangents: list[Enclosure | None] = []
     for i, node in enumerate(problem.graph.nodes):

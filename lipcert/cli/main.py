@@ -14,6 +14,7 @@ from lipcert.errors import LipcertError
 _COMMANDS = {
     "bound": "Bound a network's Lipschitz constant, with a certificate.",
     "reach": "Bound where its outputs can go over a region, with a certificate.",
+    "monotone": "Prove that outputs increase with inputs over a region.",
     "check": "Re-verify a report against its model.",
     "inspect": "Show what lipcert sees in a model.",
 }

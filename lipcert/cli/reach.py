@@ -14,22 +14,26 @@ from lipcert.cli.region import read_outputs, read_region, region_options
 @region_options
 @click.option("--input", "inputs", multiple=True, metavar="NAME", help="Vary only this input (repeatable).")
 @click.option("--output", default="", metavar="NAME", help="Which output, where the model has several.")
+@click.option("--exact", is_flag=True, help="Branch until boxes are within 1% of what is attained in them.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="S", help="Seconds to spend at most  [default: 60]")
 @click.option("--template", "templates", multiple=True, metavar="FILE", help="A quadratic constraint for a custom op.")
 @click.option("--json", "json_path", metavar="FILE", help="Write the report with its certificate (- for stdout).")
+@click.option("--npz", metavar="FILE", help="Write the box as arrays: lower, upper, and what is attained.")
 @click.option("--quiet", "-q", is_flag=True, help="Print the box only: a line with lower and upper for each output.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-def reach(model: str, json_path: str | None, quiet: bool, debug: bool, **options: Any) -> int:
+def reach(model: str, json_path: str | None, npz: str | None, quiet: bool, debug: bool, **options: Any) -> int:
     """Certify where the outputs of MODEL can go over a region: a lower and an upper bound of each.
 
     A ball around --center is one in l-infinity, unless --ball says otherwise.
     """
     from lipcert import api
     from lipcert.report.terminal import print_reach
-    from lipcert.report.writing import check_writable, write_json
+    from lipcert.report.writing import check_writable, write_json, write_npz
 
     if json_path is not None:
         check_writable(json_path)
+    if npz is not None:
+        check_writable(npz, "--npz")
     loaded = api.load(model, templates=options["templates"])
     report = api.reach(
         loaded,
@@ -38,9 +42,12 @@ def reach(model: str, json_path: str | None, quiet: bool, debug: bool, **options
         inputs=list(options["inputs"]),
         output=options["output"],
         timeout=options["timeout"],
+        exact=options["exact"],
     )
     if json_path != "-":
         print_reach(report, json_path, quiet)
     if json_path is not None:
         write_json(report, json_path)
+    if npz is not None:
+        write_npz(report, npz)
     return 4 if report.status == "inconclusive" else 0

@@ -98,6 +98,8 @@ class SlopeSearch:
             self.tick()
             optimiser.zero_grad()
             upper = self._upper(net, head, slopes, ramps)
+            if not upper.requires_grad:  # nothing of the ramps comes to these rows
+                break
             with torch.no_grad():
                 better = upper < least
                 least = torch.where(better, upper, least)

@@ -8,11 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from lipcert.certificate import BoxClaim, Extremes, verify_box, verify_extremes
+from lipcert.certificate.claim import Tree
+from lipcert.certificate.pieces import tree_box
 from lipcert.certificate.verify import value_at
 from lipcert.errors import NotProvedError, UsageError
 from lipcert.methods import Progress
-from lipcert.methods.boxes import choose_boxes
+from lipcert.methods.boxes import choose_boxes, choose_net
+from lipcert.methods.local.reach import Attained, branched_trees
 from lipcert.methods.lower.extremes import find_extremes
+from lipcert.methods.product.method import for_lipsdp_only
 from lipcert.planning.solve import DEFAULT_TIMEOUT
 from lipcert.problem import Everywhere, Problem
 
@@ -33,25 +37,39 @@ class ReachOutcome:
 
 
 @np.errstate(all="ignore")  # overflow ends in infinite ends
-def solve_reach(problem: Problem, *, timeout: float | None = None) -> ReachOutcome:
-    """Bound every output over the region; UsageError without a region."""
+def solve_reach(problem: Problem, *, timeout: float | None = None, exact: bool = False) -> ReachOutcome:
+    """Bound every output over the region; UsageError without a region.
+
+    `exact` branches until no box is wider than what is attained in it by more than a hundredth.
+    """
     if isinstance(problem.query.region, Everywhere):
         raise UsageError("reach needs a region", hint="give --center and --eps, --box or --spec")
+    if exact and for_lipsdp_only(problem) is not None:
+        raise UsageError("--exact: fixed points, and ops known by a template, are not branched over")
     started = time.monotonic()
     progress = Progress(started + (DEFAULT_TIMEOUT if timeout is None else timeout))
     chosen = choose_boxes(problem, progress)
     low, high = chosen.boxes[problem.y]
+    seen = find_extremes(problem, progress) if problem.size_out <= MAX_OUTPUTS else None
+    trees: tuple[Tree, ...] = ()
+    if exact and chosen.linear and seen is not None:
+        attained = Attained(problem)
+        attained.look(np.concatenate(seen))
+        net = choose_net(problem, progress)
+        trees = branched_trees(problem, net, attained, progress)
+        by = progress.arithmetic
+        boxes = np.array([tree_box(problem, tree, j, net.net, by) for j, tree in enumerate(trees)])
+        if len(boxes):
+            low, high = np.maximum(low, boxes[:, 0]), np.minimum(high, boxes[:, 1])
+        seen = attained.lowest, attained.highest
     room = SLACK * np.maximum(np.abs(low), np.abs(high)) + 1e-300
-    claim = BoxClaim(low - room, high + room, chosen.linear, slopes=chosen.slopes)
+    claim = BoxClaim(low - room, high + room, chosen.linear, trees, chosen.slopes)
     verify_box(problem, claim, progress.arithmetic)
-    return ReachOutcome(claim, _extremes(problem, progress), time.monotonic() - started)
+    return ReachOutcome(claim, _extremes(problem, seen, progress), time.monotonic() - started)
 
 
-def _extremes(problem: Problem, progress: Progress) -> Extremes | None:
+def _extremes(problem: Problem, found: tuple[np.ndarray, np.ndarray] | None, progress: Progress) -> Extremes | None:
     """What is proven of the best points that were found."""
-    if problem.size_out > MAX_OUTPUTS:
-        return None
-    found = find_extremes(problem, progress)
     if found is None:
         return None
     by = progress.arithmetic

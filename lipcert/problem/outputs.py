@@ -67,7 +67,7 @@ OutputChoice = AllOutputs | SomeOutputs | Margin
 
 def parse_outputs(text: str) -> SomeOutputs:
     """Read `7` or `0,3,5`."""
-    indices = _integers(text, "--outputs")
+    indices = integers(text, "--outputs")
     if len(set(indices)) != len(indices):
         raise UsageError(f"--outputs: {text!r} names an output twice")
     return SomeOutputs(indices)
@@ -75,17 +75,18 @@ def parse_outputs(text: str) -> SomeOutputs:
 
 def parse_margin(text: str) -> Margin:
     """Read `i,j`."""
-    pair = _integers(text, "--margin")
+    pair = integers(text, "--margin")
     if len(pair) != 2 or pair[0] == pair[1]:
         raise UsageError(f"--margin: {text!r} is not a pair of different outputs", hint="for example --margin 3,5")
     return Margin(*pair)
 
 
-def _integers(text: str, option: str) -> tuple[int, ...]:
+def integers(text: str, option: str) -> tuple[int, ...]:
+    """Read numbers with commas between."""
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise UsageError(f"{option}: {text!r} is not a list of output numbers", hint="for example 0,3") from None
+        raise UsageError(f"{option}: {text!r} is not a list of numbers", hint="for example 0,3") from None
 
 
 def _check_index(i: int, size: int, option: str) -> None:

@@ -10,13 +10,30 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lipcert.certificate import verify, verify_box, verify_extremes, verify_witness
+from lipcert.certificate import (
+    verify,
+    verify_box,
+    verify_extremes,
+    verify_monotone,
+    verify_not_monotone,
+    verify_witness,
+)
 from lipcert.certificate.arithmetic import Arithmetic
-from lipcert.certificate.encoding import decode_box, decode_claim, decode_extremes, decode_query, decode_witness
+from lipcert.certificate.encoding import (
+    decode_box,
+    decode_claim,
+    decode_extremes,
+    decode_monotone,
+    decode_query,
+    decode_slope,
+    decode_witness,
+)
 from lipcert.errors import CertificateError, NotProvedError, UsageError
 from lipcert.frontend import Model
 from lipcert.problem import Problem, Query, pose
-from lipcert.report.reach import BOXES, ReachReport
+from lipcert.report.monotone import MonotoneReport
+from lipcert.report.reach import ReachReport, boxes_by
+from lipcert.report.reading import AnyReport
 from lipcert.report.report import Report, describe_templates
 from lipcert.templates import Template, parse_template
 
@@ -81,7 +98,7 @@ def check_reach(report: ReachReport, model: Model, *, strict: bool = False) -> R
     finite = np.any(np.isfinite(claim.lower)) or np.any(np.isfinite(claim.upper))
     if not finite or status not in ("certified", "conditional"):
         raise CertificateError(f"the report is {status}: it claims no finite bound", hint="run `lipcert reach` again")
-    if report.data["result"].get("boxes") != BOXES[claim.linear]:
+    if report.data["result"].get("boxes") != boxes_by(claim):
         raise CertificateError("result.boxes is not what the certificate says")
     low, high = verify_box(problem, claim, by)
     stated = [[None if not math.isfinite(v) else v for v in end.tolist()] for end in (claim.lower, claim.upper)]
@@ -92,14 +109,44 @@ def check_reach(report: ReachReport, model: Model, *, strict: bool = False) -> R
     return ReachCheck(low, high, decode_query(report.data["query"]), _name(by, claim.linear), model.templates)
 
 
-def _problem(report: Report | ReachReport, model: Model) -> Problem:
+@dataclass(frozen=True)
+class MonotoneCheck:
+    """What a check of a monotonicity report proved: the share, and the counterexample where it has one."""
+
+    share: float
+    query: Query
+    arithmetic: str
+    templates: tuple[Template, ...] = ()
+
+
+def check_monotone(report: MonotoneReport, model: Model, *, strict: bool = False) -> MonotoneCheck:
+    """Prove the report's share and counterexample for this model again, or raise CertificateError saying what fails."""
+    _check_identity(report, model)
+    problem, by, result = _problem(report, model), _arithmetic(strict), report.data["result"]
+    claim = decode_monotone(report.data.get("certificate"))
+    stated = (list(claim.inputs), claim.increasing, claim.tolerance, claim.share)
+    if stated != tuple(result.get(name) for name in ("inputs", "increasing", "tolerance", "share")):
+        raise CertificateError("result is not what the certificate says")
+    share = verify_monotone(problem, claim, by)
+    found = report.data.get("counterexample")
+    if found is not None:
+        value = verify_not_monotone(problem, claim, decode_slope(found), by)
+        if not (isinstance(result.get("derivative"), float) and value <= result["derivative"] < -claim.tolerance):
+            raise CertificateError("result.derivative is not that of the counterexample")
+    status = "certified" if claim.share == 1 else "refuted" if found is not None else "inconclusive"
+    if report.status != status:
+        raise CertificateError(f"the report says {report.status}, its evidence {status}")
+    return MonotoneCheck(share, problem.query, _name(by, True))
+
+
+def _problem(report: AnyReport, model: Model) -> Problem:
     try:
         return pose(model.graph, decode_query(report.data["query"]))
     except UsageError as error:
         raise CertificateError(f"the query does not fit the model: {error.message}") from None
 
 
-def stated_templates(report: Report | ReachReport) -> list[Template]:
+def stated_templates(report: AnyReport) -> list[Template]:
     """The templates that the report's bound is conditional on, as it quotes them."""
     stated, status = report.data["model"].get("templates", []), report.status
     if status in ("certified", "conditional") and (status == "conditional") != bool(stated):
@@ -125,14 +172,14 @@ def _name(by: Arithmetic, linear: bool) -> str:
     return f"{by.name}, linear bounds in float64" if linear and by.name != "float64" else by.name
 
 
-def _check_identity(report: Report | ReachReport, model: Model) -> None:
+def _check_identity(report: AnyReport, model: Model) -> None:
     described = report.data["model"]
     check_digest(report, model.sha256, model.path)
     if described.get("external_data", {}) != model.external_data:
         raise CertificateError("the model's external data differ from those that the report was made from")
 
 
-def check_digest(report: Report | ReachReport, sha256: str, path: str) -> None:
+def check_digest(report: AnyReport, sha256: str, path: str) -> None:
     """CertificateError where the report is about another model than the one of this digest."""
     stated = report.data["model"].get("sha256")
     if stated != sha256:

@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lipcert.certificate.encoding import decode_array, encode, encode_array, encode_query
+from lipcert.certificate import BoxClaim
+from lipcert.certificate.encoding import decode_array, encode, encode_query
 from lipcert.report.report import (
-    SCHEMA,
-    Report,
     describe_environment,
     describe_model,
     describe_tool,
-    parse_document,
-    parse_report,
 )
 
 if TYPE_CHECKING:
@@ -26,7 +23,12 @@ if TYPE_CHECKING:
 
 REACH_SCHEMA = "lipcert/reach/1"
 
-BOXES = {True: "linear bounds", False: "intervals"}
+
+def boxes_by(claim: BoxClaim) -> str:
+    """What a box is proven by, in words."""
+    if claim.trees:
+        return f"linear bounds over {sum(len(tree.splits) // 2 + 1 for tree in claim.trees)} pieces"
+    return "linear bounds" if claim.linear else "intervals"
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def build_reach(model: Model, query: Query, outcome: ReachOutcome) -> ReachRepor
                 "status": proven if finite else "inconclusive",
                 "lower": [_number(v) for v in claim.lower.tolist()],
                 "upper": [_number(v) for v in claim.upper.tolist()],
-                "boxes": BOXES[claim.linear],
+                "boxes": boxes_by(claim),
                 "seconds": round(outcome.seconds, 6),
                 "claim": (
                     "over the region every output of the real-valued function that the file denotes lies in "
@@ -88,21 +90,10 @@ def build_reach(model: Model, query: Query, outcome: ReachOutcome) -> ReachRepor
                 ),
             },
             "attained": None if extremes is None else encode(extremes),
-            "certificate": {
-                "is": "BoxClaim",
-                "lower": encode_array(claim.lower),
-                "upper": encode_array(claim.upper),
-                "linear": claim.linear,
-            },
+            "certificate": encode(claim),
             "environment": describe_environment(),
         }
     )
-
-
-def parse_any(text: str, source: str) -> Report | ReachReport:
-    """Read a report of either kind; CertificateError where it is none."""
-    data = parse_document(text, source, (SCHEMA, REACH_SCHEMA))
-    return ReachReport(data) if data["schema"] == REACH_SCHEMA else parse_report(text, source)
 
 
 def _number(value: float) -> float | None:

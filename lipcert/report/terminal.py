@@ -15,8 +15,10 @@ from rich.text import Text
 from lipcert.certificate.encoding import decode_query
 from lipcert.errors import printable
 from lipcert.problem import Query, norm_name
-from lipcert.report.check import CheckResult, ReachCheck
+from lipcert.report.check import CheckResult, MonotoneCheck, ReachCheck
+from lipcert.report.monotone import MonotoneReport
 from lipcert.report.reach import ReachReport
+from lipcert.report.reading import AnyReport
 from lipcert.report.report import Report
 
 ARITHMETICS = {"float64": "float64 with proven error terms", "balls": "ball arithmetic (Arb)"}
@@ -94,11 +96,48 @@ def print_reach(report: ReachReport, json_path: str | None, quiet: bool) -> None
     show(table)
 
 
+def print_monotone(report: MonotoneReport, json_path: str | None, quiet: bool) -> None:
+    """The verdict of `lipcert monotone`; with quiet, the share alone."""
+    if quiet:
+        print(repr(report.share))
+        return
+    result, query = report.data["result"], decode_query(report.data["query"])
+    table = _grid()
+    table.add_row("model", _model_line(report.data["model"]))
+    way = "increasing" if result["increasing"] else "decreasing"
+    allowed = f" up to {result['tolerance']:g}" if result["tolerance"] else ""
+    entries = ", ".join(map(str, result["inputs"]))
+    table.add_row("query", plain(f"{way}{allowed} in inputs {entries}, {_where(query)}"))
+    style = {"certified": "bold green", "refuted": "bold red"}.get(report.status, "bold yellow")
+    where = _share_of(report)
+    table.add_row(Text(report.status, style=style), f"proven on {where} the region, {result['seconds']:.2f} s")
+    found = report.data["counterexample"]
+    if found is not None:
+        value = result["derivative"] if result["increasing"] else -result["derivative"]
+        side = "at most" if result["increasing"] else "at least"
+        text = f"d output {found['output']} / d input {found['input']} is {side} {value:.6g} at a point, proven"
+        table.add_row("fails", text)
+    if json_path is not None:
+        table.add_row(
+            "report", plain(f"{json_path}   (re-verify: lipcert check {json_path} {report.data['model']['path']})")
+        )
+    show(table)
+
+
 def print_check(
-    report: Report | ReachReport, result: CheckResult | ReachCheck, report_path: str, model_path: str
+    report: AnyReport, result: CheckResult | ReachCheck | MonotoneCheck, report_path: str, model_path: str
 ) -> None:
     """The verdict of `lipcert check`."""
     table = _grid()
+    if isinstance(report, MonotoneReport) or isinstance(result, MonotoneCheck):
+        assert isinstance(report, MonotoneReport) and isinstance(result, MonotoneCheck)
+        table.add_row("report", plain(f"{report_path}, about {model_path}"))
+        table.add_row("query", plain(_where(result.query)))
+        beside = ", and the counterexample" if report.data["counterexample"] is not None else ""
+        table.add_row(Text("verified", style="bold green"), f"the sign on {_share_of(report)} the region{beside}")
+        table.add_row("arithmetic", ARITHMETICS[result.arithmetic])
+        show(table)
+        return
     if isinstance(report, ReachReport) or isinstance(result, ReachCheck):
         _print_reach_check(report, result, report_path, model_path)
         return
@@ -163,6 +202,14 @@ def _query_line(query: Query) -> Text:
     norms = f"l{norm_name(query.norm_in)} -> l{norm_name(query.norm_out)}"
     inputs = f", inputs {', '.join(query.inputs)} (any value of the others)" if query.inputs else ""
     return plain(f"{norms}, {query.region.describe()}, {query.outputs.describe()}{inputs}")
+
+
+def _share_of(report: MonotoneReport) -> str:
+    return "all of" if report.share == 1 else f"{shown(100 * report.share, 6, up=False)} % of"
+
+
+def _where(query: Query) -> str:
+    return f"{query.region.describe()}, {query.outputs.describe()}"
 
 
 def _reach_line(query: Query) -> Text:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
 from lipcert.errors import UsageError
 from lipcert.report.reach import ReachReport
-from lipcert.report.report import Report
+from lipcert.report.reading import AnyReport
 
 
 def check_writable(path: str, option: str = "--json") -> None:
@@ -19,18 +22,32 @@ def check_writable(path: str, option: str = "--json") -> None:
         raise UsageError(f"{option}: cannot write {path}", hint="name a file in a folder that exists and is writable")
 
 
-def write_json(report: Report | ReachReport, path: str, option: str = "--json") -> None:
+def write_json(report: AnyReport, path: str, option: str = "--json") -> None:
     """Write to `path`, or to stdout for "-"."""
     text = report.to_json() + "\n"
     if path == "-":
         sys.stdout.write(text)
         return
+    _write(path, text.encode("utf-8"), option)
+
+
+def write_npz(report: ReachReport, path: str, option: str = "--npz") -> None:
+    """The arrays of a box: lower and upper; attained_lower and attained_upper where they were looked for."""
+    arrays = {"lower": report.lower, "upper": report.upper}
+    if report.attained is not None:
+        arrays["attained_lower"], arrays["attained_upper"] = report.attained
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    _write(path, buffer.getvalue(), option)
+
+
+def _write(path: str, data: bytes, option: str) -> None:
     target = Path(path)
     temporary = None
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
         os.chmod(temporary, 0o644)
         os.replace(temporary, target)
     except OSError as error:

@@ -39,7 +39,10 @@ SKETCHES = 16
 """Random directions by which it is measured how much a neuron moves with the input."""
 
 FEW_INPUTS = 16
-"""Inputs that may be cut, too."""
+"""Inputs that are cut ..."""
+
+MANY_OPEN = 24
+"""... while there are more open neurons than this."""
 
 CANDIDATES = 4
 """Cuts of which the best is taken, where the pieces are small."""
@@ -86,6 +89,9 @@ class Search:
         self.posed = in_ramps(self.problem, self.by)
         self.rule: ChainRule = chain_rule(self.posed)
         self.moves = _moves(self.posed)
+        self.kinks = {
+            node.input: node.activation.kinks for node in self.posed.graph.nodes if isinstance(node, Elementwise)
+        }
         self.count = itertools.count()
         self.roots = [Node((), g) for g in range(len(self.groups))]
         self.heap: list[tuple[float, float, int, Node]] = []
@@ -148,7 +154,7 @@ class Search:
             if self.known and self.known[root.group][0] <= bound:
                 found.append(self.known[root.group])
             else:
-                tree = WHOLE if root.halves is None else _tree(root)
+                tree = WHOLE if root.halves is None else tree_of(root)
                 found.append((bound, Rows(self.groups[root.group], tree, self.steps, spectral)))
         return merged(tuple(found))[1] if self.known else tuple(part for _, part in found)
 
@@ -177,15 +183,21 @@ class Search:
         bounded = bounded.of(np.array(kept))
         groups = np.array([self.groups[nodes[b].group] for b in kept])
         rows = bound_rows(self.posed, self.rule, bounded.net, groups, self.steps, self.by)
-        query = self.problem.query
-        found = norm_bounds(rows, query.norm_in, query.norm_out, self.by)
-        if query.norm_in == query.norm_out == 2 and rows.each > 1:
-            found = np.minimum(found, [l2_estimate(rows, b) for b in range(len(kept))])
+        found = self._measure(bounded.net, rows, np.array([nodes[b].group for b in kept]))
         scores = self._scores(bounded.net, rows)
+        inputs = self._input_cuts(bounded.net, rows, scores) if self.problem.size_in <= FEW_INPUTS else {}
         for k, b in enumerate(kept):
             node = nodes[b]
             node.bound = float(found[k])  # not that of the piece that it was cut from: the kernel bounds leaves alone
-            node.choices = _choices(scores, k)
+            node.choices = inputs.get(k) or self._choices(bounded.net, scores, k)
+
+    def _measure(self, net: Net, rows: BoundedRows, groups: np.ndarray) -> np.ndarray:
+        """(pieces,) what is to be made small: the norm of the Jacobian."""
+        query = self.problem.query
+        found = norm_bounds(rows, query.norm_in, query.norm_out, self.by)
+        if query.norm_in == query.norm_out == 2 and rows.each > 1:
+            found = np.minimum(found, [l2_estimate(rows, b) for b in range(len(found))])
+        return found
 
     def _feasible(self, nodes: list[Node], bounded: Bounded) -> None:
         """Multipliers of the pieces that hold no input; an input of the others, as far as planes tell."""
@@ -229,6 +241,41 @@ class Search:
         free = {name: np.zeros((len(points), graph.size(i))) for name, i in graph.inputs.items()}
         return evaluate(graph, free | {graph.nodes[self.posed.x].origin: points})
 
+    def _goes_on_with_inputs(self, still: int) -> bool:
+        """Whether a piece with so many open neurons is cut at an input."""
+        return still > MANY_OPEN
+
+    def _input_cuts(
+        self, net: Net, rows: BoundedRows, scores: dict[int, np.ndarray]
+    ) -> dict[int, list[tuple[int, int, float]]]:
+        """Pieces with many open neurons are halved along the input that the outputs move with most."""
+        low, high = net.boxes[self.posed.x]
+        size = np.maximum(*(np.abs(side) for side in rows.entries())).max(axis=1)
+        middle = np.broadcast_to(low / 2 + high / 2, size.shape)
+        self.visit(middle)
+        found = {}
+        for k, matters in enumerate(np.broadcast_to(high - low, size.shape) * size):
+            still = sum(int(np.count_nonzero(score[k] > 0)) for score in scores.values())
+            entry = int(np.argmax(matters))
+            if (
+                self._goes_on_with_inputs(still)
+                and low[k % len(low), entry] < middle[k, entry] < high[k % len(high), entry]
+            ):
+                found[k] = [(self.posed.x, entry, float(middle[k, entry]))]
+        return found
+
+    def _choices(self, net: Net, scores: dict[int, np.ndarray], piece: int) -> list[tuple[int, int, float]]:
+        """Where a piece may be cut, at kinks if there are any inside, the best first."""
+        ranked = []
+        for at, score in scores.items():
+            row = score[piece]
+            low, high = (side[piece % len(side)] for side in net.boxes[at])
+            for entry in np.argsort(-row)[:CANDIDATES].tolist():
+                place = _inside(self.kinks[at], float(low[entry]), float(high[entry]))
+                if row[entry] > 0 and place is not None:
+                    ranked.append((float(row[entry]), at, entry, place))
+        return [(at, entry, place) for _, at, entry, place in sorted(ranked, reverse=True)]
+
     def _scores(self, net: Net, rows: BoundedRows) -> dict[int, np.ndarray]:
         """For each node that can be cut, (pieces, entries): how much its open slopes matter."""
         pieces = len(rows.net.boxes[0][0]) // rows.each
@@ -247,14 +294,12 @@ class Search:
         return {at: score for at, score in found.items() if np.any(score > 0)}
 
 
-def _choices(scores: dict[int, np.ndarray], piece: int) -> list[tuple[int, int, float]]:
-    ranked = []
-    for at, score in scores.items():
-        row = score[piece]
-        for entry in np.argsort(-row)[:CANDIDATES]:
-            if row[entry] > 0:
-                ranked.append((float(row[entry]), at, int(entry)))
-    return [(at, entry, 0.0) for _, at, entry in sorted(ranked, reverse=True)]
+def _inside(kinks: tuple[float, ...], low: float, high: float) -> float | None:
+    """The kink nearest to the middle of a box, else its middle; None where nothing lies inside."""
+    middle = low / 2 + high / 2
+    known = [kink for kink in kinks if low < kink < high]
+    found = min(known, key=lambda kink: abs(kink - middle)) if known else middle
+    return found if low < found < high and math.isfinite(found) else None
 
 
 def l2_estimate(rows: BoundedRows, piece: int) -> float:
@@ -272,7 +317,7 @@ def _moves(problem: Problem) -> dict[int, np.ndarray]:
     return {at: np.sqrt((v**2).mean(axis=0)) for at, v in moved.items()}
 
 
-def _tree(root: Node) -> Tree:
+def tree_of(root: Node) -> Tree:
     """As the kernel replays it."""
     splits: list[tuple[float, float, float]] = []
     multipliers: list[float] = []

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import sparse
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 Term = tuple[np.ndarray, np.ndarray]
 """(coefficients, variables): a matrix, or one number for each variable, times the variables."""
@@ -88,6 +91,8 @@ OPTIMAL, INFEASIBLE = 0, 2
 
 
 def _matrix(rows: list[tuple[tuple[Term, ...], np.ndarray, np.ndarray]], size: int) -> sparse.csr_array:
+    from scipy import sparse
+
     above, places = 0, []
     for terms, low, _ in rows:
         for coefficients, variables in terms:

@@ -38,6 +38,12 @@ STEPS = 2
 QUICK = 0.2
 """Of the time, in which each program is tried, so that the hard ones are asked for more than the easy ones have."""
 
+LONGEST = 1e7
+"""Seconds that stand for any number of them."""
+
+MAX_ENTRIES = 2**24
+"""Of all matrices, written out."""
+
 POINT_SECONDS = 2.0
 """For the input of the best solution that is farthest from its kinks."""
 
@@ -70,7 +76,11 @@ def unsuited(problem: Problem, by: Arithmetic) -> str | None:
         return "an l2 norm is not linear"
     if query.norm_in == math.inf and query.norm_out == 1 and problem.size_out > 1:
         return "the norm from l-infinity to l1 takes signs of the outputs, too"
-    return obstacle(in_ramps(problem, by).graph)
+    graph = in_ramps(problem, by).graph
+    entries = sum(op.in_size * op.out_size for node in graph.nodes for op in getattr(node, "operators", ()))
+    if entries > MAX_ENTRIES:
+        return f"its matrices have {entries} entries, which are too many"
+    return obstacle(graph)
 
 
 def solve_mip(problem: Problem, by: Arithmetic, seconds: float) -> MipAnswer:
@@ -85,7 +95,7 @@ def solve_mip(problem: Problem, by: Arithmetic, seconds: float) -> MipAnswer:
         raise Unsuitable(error.message) from None
     if search.rule.gradient is None:
         return MipAnswer(0.0, 0.0, search.point, time.monotonic() - began, True)
-    search.run(began + seconds)
+    search.run(began + min(seconds, LONGEST))
     value = search.best
     bound = max([value, *(target.bound for target in search.targets)])
     return MipAnswer(value, bound, search.point, time.monotonic() - began, not any(map(search.is_open, search.targets)))

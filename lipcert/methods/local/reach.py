@@ -1,0 +1,91 @@
+"""Branch and bound for the values of the outputs: the box is cut down to what is attained in it."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from lipcert.certificate.arithmetic import Arithmetic
+from lipcert.certificate.claim import Tree
+from lipcert.certificate.derivative import Rows as BoundedRows
+from lipcert.certificate.linear_bounds import in_ramps
+from lipcert.certificate.planes import Net, pick
+from lipcert.graph import Elementwise, evaluate
+from lipcert.methods.base import Progress
+from lipcert.methods.boxes import ChosenNet
+from lipcert.methods.local.branch import Search, tree_of
+from lipcert.methods.local.scalings import WHOLE
+from lipcert.methods.lower.search import project
+from lipcert.problem import Problem
+
+
+class Attained:
+    """For each output the lowest and highest value that was seen, and where."""
+
+    def __init__(self, problem: Problem) -> None:
+        m, n = problem.size_out, problem.size_in
+        self.problem = problem
+        self.low, self.high = np.full(m, np.inf), np.full(m, -np.inf)
+        self.lowest, self.highest = np.zeros((m, n)), np.zeros((m, n))
+
+    def look(self, points: np.ndarray) -> None:
+        """Remember the most extreme of these points of the region."""
+        graph = self.problem.graph
+        points = project(self.problem.query.region, points)
+        free = {name: np.zeros((len(points), graph.size(i))) for name, i in graph.inputs.items()}
+        values = evaluate(graph, free | {graph.nodes[self.problem.x].origin: points})[self.problem.y]
+        for j in range(values.shape[1]):
+            low, high = int(values[:, j].argmin()), int(values[:, j].argmax())
+            if values[low, j] < self.low[j]:
+                self.low[j], self.lowest[j] = values[low, j], points[low]
+            if values[high, j] > self.high[j]:
+                self.high[j], self.highest[j] = values[high, j], points[high]
+
+    @property
+    def width(self) -> np.ndarray:
+        """Of what was seen, at least the rounding of it."""
+        size = np.maximum(np.abs(self.low), np.abs(self.high))
+        return np.asarray(np.maximum(self.high - self.low, 1e-9 * size + 1e-300))
+
+
+class ReachSearch(Search):
+    """The worst piece is the one whose box reaches farthest beyond what is attained, over its width."""
+
+    def __init__(self, problem: Problem, chosen: ChosenNet, attained: Attained, by: Arithmetic) -> None:
+        self.attained = attained
+        groups = tuple((j,) for j in range(problem.size_out))
+        super().__init__(problem, chosen.net, by, groups, 1, (), attained.look)
+
+    def _measure(self, net: Net, rows: BoundedRows, groups: np.ndarray) -> np.ndarray:
+        low, high = net.boxes[in_ramps(self.problem, self.by).y]
+        pieces = np.arange(len(groups))
+        above = pick(high, pieces)[pieces % len(pick(high, pieces)), groups] - self.attained.high[groups]
+        below = self.attained.low[groups] - pick(low, pieces)[pieces % len(pick(low, pieces)), groups]
+        return np.asarray(np.maximum(above, below) / self.attained.width[groups])
+
+    def _scores(self, net: Net, rows: BoundedRows) -> dict[int, np.ndarray]:
+        """How far apart the lines of an open neuron are, times what it has to do with the output."""
+        found = super()._scores(net, rows)
+        for node in self.posed.graph.nodes:
+            if isinstance(node, Elementwise) and node.input in found:
+                low, high = net.boxes[node.input]
+                with np.errstate(all="ignore"):
+                    apart = np.nan_to_num(np.maximum(-low, 0) * np.maximum(high, 0) / (high - low))
+                moves = self.moves.get(node.input, np.ones(1))
+                relu = found[node.input] / np.where(moves > 0, moves, 1.0) * apart
+                found[node.input] = np.where(apart > 0, relu, found[node.input] * 1e-9)
+        return found
+
+
+def branched_trees(problem: Problem, chosen: ChosenNet, attained: Attained, progress: Progress) -> tuple[Tree, ...]:
+    """A tree for each output, until boxes are as tight as progress.gap or there is just time for the proof."""
+    search = ReachSearch(problem, chosen, attained, progress.arithmetic)
+    if search.rule.gradient is None:
+        return ()
+    began = time.monotonic()
+    search.start()
+    while progress.remaining() > 2.5 * search.proof_seconds + 0.05 * (time.monotonic() - began):
+        if not search.step((progress.gap - 1) / 2):
+            break
+    return tuple(WHOLE if root.halves is None else tree_of(root) for root in search.roots)
