@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 @region_options
 @click.option("--input", "inputs", multiple=True, metavar="NAME", help="Vary only this input (repeatable).")
 @click.option("--output", default="", metavar="NAME", help="Which output, where the model has several.")
-@click.option("--method", default="auto", show_default=True, help="auto, or one backend: product, local, lipsdp, gram.")
+@click.option(
+    "--method", default="auto", show_default=True, help="auto, or one backend: product, local, lipsdp, gram, mip."
+)
 @click.option("--exact", is_flag=True, help="Over a region: branch until the gap is at most --gap  [default: 1.01]")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="S", help="Seconds to spend at most  [default: 60]")
 @click.option("--gap", type=click.FloatRange(min=1), metavar="G", help="Stop once upper / lower is at most G.")

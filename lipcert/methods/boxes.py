@@ -19,6 +19,9 @@ from lipcert.problem import Everywhere, Problem
 SHARE = 0.25
 """Of the time that is left, which linear bounds may take."""
 
+SLOPES_SHARE = 0.1
+"""Of it, which the search for slopes may take."""
+
 MULTIPLICATIONS_A_SECOND = 1e9
 """Of coefficients on their way back; half of them are for what is rounded."""
 
@@ -85,7 +88,7 @@ def _search_slopes(problem: Problem, progress: Progress) -> ChosenNet:
     from lipcert.methods.ramp_slopes import SlopeSearch
 
     before = by.tick
-    stop = _until(progress, (1 - SHARE) * progress.remaining())
+    stop = _until(progress, (1 - SLOPES_SHARE) * progress.remaining())
     search = SlopeSearch(posed, choose_device(progress.device), stop)
     by.tick = stop
     try:

@@ -13,6 +13,7 @@ from lipcert.methods import Method, OutOfTime, Progress, Unsuitable
 from lipcert.methods.gram import GramMethod
 from lipcert.methods.lipsdp import LipSdpMethod
 from lipcert.methods.local import LocalMethod
+from lipcert.methods.mip import MipMethod
 from lipcert.methods.product import ProductMethod
 from lipcert.planning.obstacles import find_obstacle, hint
 from lipcert.planning.outcome import Attempt, Outcome
@@ -23,13 +24,14 @@ METHODS: dict[str, Callable[[], Method]] = {
     "local": LocalMethod,
     "lipsdp": LipSdpMethod,
     "gram": GramMethod,
+    "mip": MipMethod,
 }
 """Every backend by name."""
 
 AUTO = ("product", "lipsdp")
 """What `auto` tries, cheapest first. Gram iteration is never below the proofs of the symbol that `product` has."""
 
-AUTO_LOCAL = ("local", "product", "lipsdp")
+AUTO_LOCAL = ("local", "lipsdp", "product")
 """The same over a region ..."""
 
 EXACT = ("local",)

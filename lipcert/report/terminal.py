@@ -130,7 +130,8 @@ def print_check(
     """The verdict of `lipcert check`."""
     table = _grid()
     if isinstance(report, MonotoneReport) or isinstance(result, MonotoneCheck):
-        assert isinstance(report, MonotoneReport) and isinstance(result, MonotoneCheck)
+        assert isinstance(report, MonotoneReport)
+        assert isinstance(result, MonotoneCheck)
         table.add_row("report", plain(f"{report_path}, about {model_path}"))
         table.add_row("query", plain(_where(result.query)))
         beside = ", and the counterexample" if report.data["counterexample"] is not None else ""

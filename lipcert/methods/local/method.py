@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.claim import Claim, Local, Rows, RowScaling, Witness
-from lipcert.certificate.derivative import bound_rows, chain_rule, norm_bounds, row_bounds
+from lipcert.certificate.derivative import ChainRule, bound_rows, chain_rule, norm_bounds, row_bounds
+from lipcert.certificate.derivative import Rows as BoundedRows
 from lipcert.certificate.linear_bounds import in_ramps, whole_net
 from lipcert.errors import NotProvedError
 from lipcert.graph import Affine
@@ -25,7 +27,8 @@ from lipcert.problem import Everywhere, Problem
 
 MULTIPLICATIONS_A_SECOND = 2e9
 
-SHARE = 0.25
+
+SHARE = 0.1
 """Of the time that is left, which planes for every entry of the Jacobian may take."""
 
 MANY = 24
@@ -68,15 +71,17 @@ class LocalMethod:
         if rule.gradient is None:
             yield _claim(0.0, (_whole(problem, 0),), plain)
             return
-        steps = _affordable(problem, progress)
-        yield _over_all(problem, plain, by, steps[0])
+        first = _over_all(problem, rule, plain, 1, by)
+        yield first.claim
         chosen = choose_net(problem, progress)
-        for finer in steps if chosen.slopes else steps[1:]:
-            yield _over_all(problem, chosen, by, finer)
+        last = first if chosen.net is plain.net else _over_all(problem, rule, chosen, 1, by)
+        yield last.claim
+        if (fine := _finer(problem, last, progress)) is not None:
+            last = _over_all(problem, rule, chosen, fine, by)
+            yield last.claim
         known: Known = ()
         if problem.query.norm_out == math.inf and problem.query.norm_in != 1 and problem.size_out <= MAX_ROWS:
-            rows = bound_rows(in_ramps(problem, by), rule, chosen.net, _every(problem), steps[-1], by)
-            known = of_rows(row_bounds(rows, problem.query.norm_in, by)[0], steps[-1])
+            known = of_rows(row_bounds(last.rows, problem.query.norm_in, by)[0], last.steps)
             if _open_neurons(chosen) > MANY:
                 known = with_scalings(problem, chosen, known, progress)
                 yield _claim(*merged(known), chosen)
@@ -95,12 +100,15 @@ def _whole(problem: Problem, steps: int, spectral: float = 0.0) -> Rows:
     return Rows(tuple(range(problem.size_out)), WHOLE, steps, spectral)
 
 
-def _affordable(problem: Problem, progress: Progress) -> list[int]:
-    """Planes for what meets open slopes; then, if there is time, for entries."""
-    entries = 2.0 * _work(problem, progress) * problem.size_in * problem.size_out
-    fine = 3 if problem.query.norm_in != math.inf else 2
-    quick = entries / MULTIPLICATIONS_A_SECOND < SHARE * progress.remaining()
-    return [1, fine] if quick else [1]
+def _finer(problem: Problem, found: _OverAll, progress: Progress) -> int | None:
+    """Steps with planes for entries, too, if they take a share of the time that is left, and can gain something."""
+    low, high = found.rows.entries()
+    norm_in = problem.query.norm_in
+    entries = int(np.count_nonzero(((low < 0) & (high > 0)) if norm_in == math.inf else low < high))
+    seconds = 2.0 * entries * _work(problem, progress) / MULTIPLICATIONS_A_SECOND
+    if not entries or seconds > SHARE * progress.remaining():
+        return None
+    return 2 if norm_in == math.inf else 3
 
 
 def _work(problem: Problem, progress: Progress) -> float:
@@ -109,20 +117,27 @@ def _work(problem: Problem, progress: Progress) -> float:
     return float(sum(op.work for node in graph.nodes if isinstance(node, Affine) for op in node.operators))
 
 
-def _over_all(problem: Problem, chosen: ChosenNet, by: Arithmetic, steps: int) -> Claim:
-    """The rows over the whole region."""
-    posed, query = in_ramps(problem, by), problem.query
-    spectral = 0.0
+@dataclass(frozen=True, eq=False)
+class _OverAll:
+    """The rows over the whole region, and what is claimed of them."""
+
+    rows: BoundedRows
+    steps: int
+    claim: Claim
+
+
+def _over_all(problem: Problem, rule: ChainRule, chosen: ChosenNet, steps: int, by: Arithmetic) -> _OverAll:
+    query = problem.query
     try:
-        rows = bound_rows(posed, chain_rule(posed), chosen.net, _every(problem), steps, by)
+        rows = bound_rows(in_ramps(problem, by), rule, chosen.net, _every(problem), steps, by)
     except NotProvedError as reason:
         raise Unsuitable(reason.message) from None
-    value = float(norm_bounds(rows, query.norm_in, query.norm_out, by)[0])
+    value, spectral = float(norm_bounds(rows, query.norm_in, query.norm_out, by)[0]), 0.0
     if query.norm_in == query.norm_out == 2 and rows.each > 1:
         estimate = l2_estimate(rows, 0)
         if estimate < value:
             value = spectral = estimate
-    return _claim(value, (_whole(problem, steps, _room(spectral)),), chosen)
+    return _OverAll(rows, steps, _claim(value, (_whole(problem, steps, _room(spectral)),), chosen))
 
 
 def _room(value: float) -> float:
