@@ -15,7 +15,7 @@ from lipcert.arithmetic.rounding import down, mul_up, up
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.norms import row_norms
 from lipcert.errors import NotProvedError
-from lipcert.graph import Affine, Elementwise, FixedPoint, Graph, Groupwise, Product, linear_terms
+from lipcert.graph import Affine, Elementwise, FixedPoint, Groupwise, Product, linear_terms
 from lipcert.graph.stretch import stops
 from lipcert.operators import enclosed
 from lipcert.problem import Ball, Everywhere, Problem, dual
@@ -46,8 +46,8 @@ def node_box(problem: Problem, i: int, boxes: list[Bounds], centers: dict[int, E
     node = graph.nodes[i]
     if isinstance(node, Affine):
         box = interval_affine(node, boxes, by)
-        if i in centers and isinstance(region, Ball):
-            box = _intersect(box, _around_center(graph, i, problem.x, region, centers[i], by))
+        if (around := around_center(problem, i, centers, by)) is not None:
+            box = _intersect(box, around)
     elif isinstance(node, Elementwise):
         box = node.activation.enclose(*boxes[node.input])
     elif isinstance(node, Groupwise):
@@ -109,9 +109,13 @@ def centers_of(problem: Problem, by: Arithmetic) -> dict[int, Enclosure]:
     return values
 
 
-def _around_center(graph: Graph, i: int, x: int, ball: Ball, center: Enclosure, by: Arithmetic) -> Bounds:
-    """|row (x - c)| <= |row|_dual eps, for the whole stretch from x as one operator."""
-    op = linear_terms(graph, i, stops(graph, i)).get(x)
+def around_center(problem: Problem, i: int, centers: dict[int, Enclosure], by: Arithmetic) -> Bounds | None:
+    """|row (x - c)| <= |row|_dual eps, for the whole stretch from x as one operator; None where there is none."""
+    ball, graph = problem.query.region, problem.graph
+    if i not in centers or not isinstance(ball, Ball):
+        return None
+    center = centers[i]
+    op = linear_terms(graph, i, stops(graph, i)).get(problem.x)
     if op is None:
         return center.lower(), center.upper()
     reach = mul_up(row_norms(op, dual(ball.norm), by), ball.eps)

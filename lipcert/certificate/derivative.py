@@ -166,7 +166,9 @@ def bound_rows(problem: Problem, rule: ChainRule, values: Net, outputs: np.ndarr
             row[np.arange(cases), outputs.reshape(-1)] = 1.0
             box = row, row
         elif isinstance(node, Affine):
-            box = interval_affine(node, net.boxes, by)
+            low, high = interval_affine(node, net.boxes, by)
+            shape = cases, low.shape[-1]  # without one where all that comes in is zero
+            box = np.broadcast_to(low, shape), np.broadcast_to(high, shape)
             box = _tightened(net, i, box, _where(rule, i, box, steps, values, which), by)
         elif isinstance(node, Gain):
             slopes = slopes_of(node, values)

@@ -20,7 +20,7 @@ from lipcert.activations.piecewise import PiecewiseLinear, Relu
 from lipcert.arithmetic.enclosure import Enclosure
 from lipcert.arithmetic.rounding import down, up
 from lipcert.certificate.arithmetic import Arithmetic
-from lipcert.certificate.boxes import Bounds, centers_of, node_box
+from lipcert.certificate.boxes import Bounds, around_center, centers_of, node_box
 from lipcert.certificate.claim import RampSlopes, Slopes
 from lipcert.certificate.planes import Chosen, Net, entry_bounds
 from lipcert.certificate.relaxation import Lines, lines
@@ -124,7 +124,7 @@ def _bounded(problem: Problem, pieces: Pieces, whole: Net | None, choose: Choose
     moved: set[int] = set()
     for i, node in enumerate(graph.nodes):
         if i in pieces.ends or any(source in moved for source in node.inputs) or whole is None:
-            box = _box(posed, i, net.boxes, centers, by)
+            box = _box(posed, i, net.boxes, centers, empty, by)
             if i in found.groups:  # what the ramps are: no wider than that
                 function, source = found.groups[i]
                 box = _within(box, _each(function.enclose, net.boxes[source]), empty)
@@ -154,7 +154,9 @@ def _bounded(problem: Problem, pieces: Pieces, whole: Net | None, choose: Choose
     return Bounded(net, empty, frozenset(pieces.ends))
 
 
-def _box(problem: Problem, i: int, boxes: list[Bounds], centers: dict[int, Enclosure], by: Arithmetic) -> Bounds:
+def _box(
+    problem: Problem, i: int, boxes: list[Bounds], centers: dict[int, Enclosure], empty: np.ndarray, by: Arithmetic
+) -> Bounds:
     """The box of a node by intervals, for all cases at once; of groups, case by case."""
     node = problem.graph.nodes[i]
     if isinstance(node, Groupwise):
@@ -162,8 +164,10 @@ def _box(problem: Problem, i: int, boxes: list[Bounds], centers: dict[int, Enclo
         if box[0].shape[1:] != (problem.graph.size(i),) or not np.all(box[0] <= box[1]):
             raise NotProvedError(f"the box of node {i} is empty, not a number or of another shape")
         return box
-    low, high = node_box(problem, i, boxes, centers, by)
-    return np.atleast_2d(low), np.atleast_2d(high)
+    low, high = node_box(problem, i, boxes, {}, by)
+    box = np.atleast_2d(low), np.atleast_2d(high)
+    around = around_center(problem, i, centers, by)
+    return box if around is None else _within(box, (around[0][None], around[1][None]), empty)
 
 
 def _each(enclose: Callable[[np.ndarray, np.ndarray], Bounds], box: Bounds) -> Bounds:

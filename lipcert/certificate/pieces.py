@@ -30,6 +30,9 @@ ENTRIES = 2**22
 
 MAX_STEPS = 3
 
+MAX_CUTS = 1000
+"""On the way to a piece."""
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -65,6 +68,8 @@ def leaves(tree: Tree, graph: Graph) -> list[Piece]:
         if not open_pieces:
             raise NotProvedError("a tree of pieces goes on after its end")
         cuts = open_pieces.pop()
+        if len(cuts) > MAX_CUTS:
+            raise NotProvedError(f"a piece has more than {MAX_CUTS} cuts")
         if node == -1 and entry in (0, 1):
             multipliers = rest[used : used + len(cuts)] if entry else None
             if multipliers is not None and len(multipliers) != len(cuts):
@@ -152,7 +157,7 @@ def tree_box(problem: Problem, tree: Tree, output: int, whole: Net, by: Arithmet
 
 def rows_bound(problem: Problem, evidence: Rows, whole: Net, by: Arithmetic) -> float:
     """The largest norm of the Jacobian's rows over the pieces."""
-    if not (
+    if not evidence.outputs or not (
         set(evidence.outputs) <= set(range(problem.size_out)) and len(set(evidence.outputs)) == len(evidence.outputs)
     ):
         raise NotProvedError("the rows are not outputs, each once")
@@ -164,7 +169,7 @@ def rows_bound(problem: Problem, evidence: Rows, whole: Net, by: Arithmetic) -> 
         return 0.0
     largest = 0.0
     for bounded in bounded_pieces(problem, evidence.tree, whole, by):
-        outputs = np.tile(evidence.outputs, (len(bounded.empty), 1))
+        outputs = np.tile(np.array(evidence.outputs, dtype=int), (len(bounded.empty), 1))
         rows = bound_rows(posed, rule, bounded.net, outputs, evidence.steps, by)
         found = norm_bounds(rows, query.norm_in, query.norm_out, by).copy()
         found[bounded.empty] = 0.0

@@ -176,4 +176,4 @@ class SlopeSearch:
     def _tensor(self, v: np.ndarray) -> Tensor:
         import torch
 
-        return torch.as_tensor(v, dtype=torch.float32, device=self.device)
+        return torch.tensor(v, dtype=torch.float32, device=self.device)

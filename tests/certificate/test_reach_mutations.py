@@ -20,7 +20,8 @@ from lipcert.errors import CertificateError
 from lipcert.problem import Everywhere, pose
 from lipcert.report import CheckResult
 from lipcert.report.check import ReachCheck
-from lipcert.report.reach import ReachReport, parse_any
+from lipcert.report.reach import ReachReport
+from lipcert.report.reading import parse_any
 from lipcert.templates import parse_template
 from tests.cli.test_template_option import BENT
 from tests.helpers.mutations import mutations

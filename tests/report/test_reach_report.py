@@ -21,7 +21,8 @@ from lipcert.graph import Affine, Elementwise, Graph, Input, Output
 from lipcert.operators import Dense
 from lipcert.planning.reach import solve_reach
 from lipcert.problem import Ball, Box, Everywhere, Margin, Problem, Query, Region, SomeOutputs, pose
-from lipcert.report.reach import REACH_SCHEMA, ReachReport, build_reach, parse_any
+from lipcert.report.reach import REACH_SCHEMA, ReachReport, build_reach
+from lipcert.report.reading import parse_any
 from tests.helpers.graphs import random_graph
 from tests.helpers.onnx_models import session
 from tests.helpers.paths import MODELS
