@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lipcert.certificate import Claim
+from lipcert.certificate.encoding import decode_claim, encode_query
 from lipcert.errors import CertificateError, UnsupportedModelError, UsageError
 from lipcert.frontend import Model, load_file, load_proto, model_digest
 from lipcert.operators import size_of
@@ -95,6 +97,7 @@ def bound(
     device: str = "auto",
     solver: str = "native",
     exact: bool = False,
+    checkpoint: str | Path | None = None,
     templates: Sequence[str | Path | Template] = (),
     on_step: Callable[[str, Outcome], None] = lambda what, outcome: None,
 ) -> Report:
@@ -103,8 +106,10 @@ def bound(
     Everywhere, or over a `region`: a ball of radius `eps` around `center` (one number fills it; in the norm `ball`, by
     default norm_in; in the model's input units), or a lipcert.problem Box. `outputs` picks output entries, or a
     Margin(i, j). Stops after `timeout` seconds (default 60), or when upper / lower is at most `gap`; the best verified
-    bound is reported. `solver` finds the multipliers of LipSDP: native, clarabel, scs or mosek. With `templates`, which
-    stand for custom ops as in `load`, the status is conditional, never certified.
+    bound is reported. Over a region, `exact` branches until upper / lower is at most `gap` (default 1.01); with a
+    `checkpoint` file every better bound is written there as a report, and where there is one, its run goes on.
+    `solver` finds the multipliers of LipSDP: native, clarabel, scs or mosek. With `templates`, which stand for custom
+    ops as in `load`, the status is conditional, never certified.
 
         >>> report = lipcert.bound("models/digits_relu.onnx", norm=2, center=np.zeros(64), eps=0.01)
         >>> report.status, report.lower <= report.upper
@@ -112,6 +117,7 @@ def bound(
     """
     from lipcert.planning import solve
     from lipcert.report.report import build_report
+    from lipcert.report.writing import check_writable, write_json
 
     loaded = load(model, example=example, templates=templates)
     _check_output(loaded, output)
@@ -126,13 +132,47 @@ def bound(
     size = sum(size_of(t.shape) for t in loaded.inputs if not query.inputs or t.name in query.inputs)
     query = Query(**{**vars(query), "region": _region(region, center, eps, ball, query, size)})
     problem = pose(loaded.graph, query)
+    if checkpoint is not None:
+        check_writable(str(checkpoint), "--checkpoint")
+    resume = None if checkpoint is None else _resumed(checkpoint, loaded, query)
+
+    def keep(outcome: Outcome) -> None:
+        if checkpoint is not None:
+            write_json(build_report(loaded, query, outcome), str(checkpoint), "--checkpoint")
+
     try:
         outcome = solve(
-            problem, method=method, timeout=timeout, gap=gap, device=device, solver=solver, exact=exact, on_step=on_step
+            problem,
+            method=method,
+            timeout=timeout,
+            gap=gap,
+            device=device,
+            solver=solver,
+            exact=exact,
+            resume=resume,
+            on_step=on_step,
+            on_claim=keep,
         )
     except UnsupportedModelError as error:
         raise UnsupportedModelError(f"{loaded.path}: {error.message}", hint=error.hint) from None
+    keep(outcome)
     return build_report(loaded, query, outcome)
+
+
+def _resumed(checkpoint: str | Path, model: Model, query: Query) -> Claim | None:
+    """What an earlier run had proven of the same model and query; None where there is no file."""
+    if not Path(checkpoint).exists():
+        return None
+    report = read_report(checkpoint)
+    if (
+        not isinstance(report, Report)
+        or report.data["query"] != encode_query(query)
+        or report.data["model"].get("sha256") != model.sha256
+    ):
+        raise UsageError(
+            f"--checkpoint: {checkpoint} is of another model or query", hint="name another file, or remove this one"
+        )
+    return None if report.upper is None else decode_claim(report.data["certificate"])
 
 
 def layer_norms(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     "--method", default="auto", show_default=True, help="auto, or one backend: product, local, lipsdp, gram, mip."
 )
 @click.option("--exact", is_flag=True, help="Over a region: branch until the gap is at most --gap  [default: 1.01]")
+@click.option("--checkpoint", metavar="FILE", help="Keep what is proven in FILE; go on from there if it exists.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="S", help="Seconds to spend at most  [default: 60]")
 @click.option("--gap", type=click.FloatRange(min=1), metavar="G", help="Stop once upper / lower is at most G.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda: where to search.")
@@ -78,6 +79,7 @@ def bound(
             device=options["device"],
             solver=options["solver"],
             exact=options["exact"],
+            checkpoint=options["checkpoint"],
             on_step=lambda what, outcome: say(what, outcome.upper),
         )
     written = json_path or (certificate if report.upper is not None else None)

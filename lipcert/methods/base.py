@@ -50,6 +50,9 @@ class Progress:
     witnesses: list[Witness] = field(default_factory=list)
     """Points that a method came by and that may attain more."""
 
+    resume: Claim | None = None
+    """What an earlier run had proven of the same problem, from which branching goes on."""
+
     notes: list[str] = field(default_factory=list)
     """What a method has to say about its next claim; the report shows it."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.boxes import Bounds, propagate
 from lipcert.certificate.claim import Claim, Slopes
 from lipcert.certificate.linear_bounds import boxes_of, in_ramps, net_with, whole_net
@@ -54,6 +55,8 @@ def choose_boxes(problem: Problem, progress: Progress) -> Chosen:
     implicit = any(isinstance(node, State) for node in problem.graph.nodes)
     if not progress.linear or isinstance(problem.query.region, Everywhere) or implicit:
         return Chosen(intervals, False)
+    if (known := _found(problem, by).get("net")) is not None:
+        return Chosen(boxes_of(problem, known.net, by), True, known.slopes)
     if _work(problem, intervals) / MULTIPLICATIONS_A_SECOND > SHARE * progress.remaining():
         return Chosen(intervals, False)
     before, by.tick = by.tick, _until(progress, (1 - 2 * SHARE) * progress.remaining())
@@ -72,10 +75,15 @@ def choose_net(problem: Problem, progress: Progress) -> ChosenNet:
 
     NotProvedError as linear_bounds.whole_net.
     """
-    found: dict[str, ChosenNet] = progress.arithmetic.kept(("chosen net", problem.graph, problem.query.region), dict)
+    found = _found(problem, progress.arithmetic)
     if "net" not in found:
         found["net"] = _search_slopes(problem, progress)
     return found["net"]
+
+
+def _found(problem: Problem, by: Arithmetic) -> dict[str, ChosenNet]:
+    """The net that was chosen before, as "net"."""
+    return by.kept(("chosen net", problem.graph, problem.query.region), dict)
 
 
 def _search_slopes(problem: Problem, progress: Progress) -> ChosenNet:

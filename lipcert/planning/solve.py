@@ -62,13 +62,16 @@ def solve(
     solver: str = "native",
     exact: bool = False,
     lower: bool = True,
+    resume: Claim | None = None,
     on_step: Callable[[str, Outcome], None] = lambda what, outcome: None,
+    on_claim: Callable[[Outcome], None] = lambda outcome: None,
 ) -> Outcome:
     """Bound the problem from above and below until the methods are done, the gap is reached or time is up.
 
     Raises UnsupportedModelError where a node is not Lipschitz over the region, as far as its box tells.
     `solver` finds the multipliers of LipSDP: native, clarabel, scs or mosek.
     `gap` stops early once upper / lower is at most this. `exact` branches over the region until it is (default 1.01).
+    `resume` is what an earlier run had proven, from which branching goes on; `on_claim` hears of each better bound.
     A KeyboardInterrupt ends the run with what is verified so far.
     """
     if timeout is not None and not timeout >= 0:
@@ -86,7 +89,7 @@ def solve(
         raise UsageError("--exact branches over a region", hint="give --center and --eps, --box or --spec")
     if exact and method not in ("auto", "local"):
         raise UsageError(f"--exact: the method {method} does not branch", hint="leave --method out")
-    methods = _chosen(method, local, exact)
+    methods = _chosen(method, local and solver == "native", exact)
     outcome = Outcome()
     started = time.monotonic()
     budget = DEFAULT_TIMEOUT if timeout is None else timeout
@@ -99,12 +102,14 @@ def solve(
             _search_lower(problem, outcome, progress, device, on_step)
         return outcome.lower
 
-    if gap is None and local and method == "auto":
+    if gap is None and (exact or (local and method == "auto")):
         gap = TIGHT
-    progress = Progress(started + budget, device, solver=solver, exact=exact, gap=gap or TIGHT, attained=attained)
+    progress = Progress(
+        started + budget, device, solver=solver, exact=exact, gap=gap or TIGHT, attained=attained, resume=resume
+    )
     try:
         with idle_cores():
-            _run(problem, methods, outcome, progress, gap, on_step)
+            _run(problem, methods, outcome, progress, gap, on_step, on_claim)
     except KeyboardInterrupt:
         outcome.interrupted = True
     if outcome.upper is not None and outcome.lower > outcome.upper:
@@ -130,12 +135,19 @@ def _run(
     progress: Progress,
     gap: float | None,
     on_step: Callable[[str, Outcome], None],
+    on_claim: Callable[[Outcome], None],
 ) -> None:
     began = time.monotonic()
+    if progress.resume is not None:
+        progress.notes.append("from the checkpoint")
+        _consider(problem, "local", progress.resume, 0.0, outcome, progress)
     for name, claim, seconds in _claims(problem, methods, outcome, progress):
         on_step(name, outcome)
+        before = outcome.claim
         _consider(problem, name, claim, seconds, outcome, progress)
         _keep_witnesses(problem, outcome, progress)
+        if outcome.claim is not before:
+            on_claim(outcome)
         # The search loads torch: it waits for the claims that take less time than that, unless a gap needs it.
         if gap is not None or time.monotonic() - began > LOWER_BOUND_AFTER:
             progress.attained()

@@ -10,7 +10,7 @@ import heapq
 import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -111,6 +111,18 @@ class Search:
         self._evaluate(self.roots)
         for root in self.roots:
             self._push(root)
+
+    def resume(self, parts: Sequence[Rows | RowScaling]) -> None:
+        """Go on from the trees of an earlier claim: their pieces are bounded again."""
+        trees = {part.outputs: part.tree for part in parts if isinstance(part, Rows)}
+        self.heap.clear()
+        for root in self.roots:
+            found = _grown(root, trees[self.groups[root.group]]) if self.groups[root.group] in trees else [root]
+            for i in range(0, len(found), 2 * self._batch()):
+                some = found[i : i + 2 * self._batch()]
+                self._evaluate(some)
+                for node in some:
+                    self._push(node)
 
     @property
     def proof_seconds(self) -> float:
@@ -315,6 +327,23 @@ def _moves(problem: Problem) -> dict[int, np.ndarray]:
     points = np.tile(region_center(region), (SKETCHES, 1))  # type: ignore[arg-type]
     moved = Jacobian(problem, points).moved(random.standard_normal((SKETCHES, problem.size_in)))
     return {at: np.sqrt((v**2).mean(axis=0)) for at, v in moved.items()}
+
+
+def _grown(root: Node, tree: Tree) -> list[Node]:
+    """The leaves of the piece, cut as the tree says."""
+    found, waiting = [], [root]
+    for node, entry, at in tree.splits.tolist():
+        piece = waiting.pop()
+        if node < 0:
+            found.append(piece)
+            continue
+        piece.cut = int(node), int(entry), at
+        piece.halves = (
+            Node((*piece.cuts, Cut(*piece.cut, True)), piece.group),
+            Node((*piece.cuts, Cut(*piece.cut, False)), piece.group),
+        )
+        waiting += [piece.halves[1], piece.halves[0]]
+    return found
 
 
 def tree_of(root: Node) -> Tree:

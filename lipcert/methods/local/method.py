@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from lipcert.errors import NotProvedError
 from lipcert.graph import Affine
 from lipcert.methods.base import OutOfTime, Progress, Unsuitable
 from lipcert.methods.boxes import ChosenNet, choose_net
+from lipcert.methods.lipsdp import LipSdpMethod
 from lipcert.methods.local.branch import Search, l2_estimate
 from lipcert.methods.local.scalings import WHOLE, Known, merged, of_rows, with_scalings
 from lipcert.methods.lower.directions import Jacobian, steepest_directions
@@ -33,6 +34,11 @@ SHARE = 0.1
 
 MANY = 24
 """Open neurons beyond which LipSDP comes before branching: of fewer, branching ends soon."""
+
+FEW = 8
+"""The same for other norms of outputs, where the norm of a matrix and its radius is less tight."""
+
+LIPSDP_SHARE = 0.3
 
 MAX_ROWS = 64
 """Outputs in l-infinity that get a tree each."""
@@ -82,10 +88,21 @@ class LocalMethod:
         known: Known = ()
         if problem.query.norm_out == math.inf and problem.query.norm_in != 1 and problem.size_out <= MAX_ROWS:
             known = of_rows(row_bounds(last.rows, problem.query.norm_in, by)[0], last.steps)
-            if _open_neurons(chosen) > MANY:
+            if _open_neurons(chosen) > MANY and progress.resume is None:
                 known = with_scalings(problem, chosen, known, progress)
                 yield _claim(*merged(known), chosen)
+        elif progress.exact and progress.resume is None and _open_neurons(chosen) > FEW:
+            yield from _by_lipsdp(problem, progress)
         yield from _branched(problem, progress, chosen, known)
+
+
+def _by_lipsdp(problem: Problem, progress: Progress) -> Iterator[Claim]:
+    """Of all outputs at once, for a share of the time that is left."""
+    share = replace(progress, deadline=progress.deadline - (1 - LIPSDP_SHARE) * progress.remaining())
+    try:
+        yield from LipSdpMethod().claims(problem, share)
+    except (OutOfTime, Unsuitable):
+        return  # branching goes on from what is there
 
 
 def _every(problem: Problem) -> np.ndarray:
@@ -162,6 +179,8 @@ def _branched(problem: Problem, progress: Progress, chosen: ChosenNet, known: Kn
     stop: BaseException | None = None
     search.start()
     said = search.bound
+    if progress.resume is not None and isinstance(progress.resume.evidence, Local):
+        search.resume(progress.resume.evidence.parts)
     while True:
         proof = search.proof_seconds
         now = time.monotonic()
