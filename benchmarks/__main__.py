@@ -29,6 +29,7 @@ SUITES = {
     "peers": "benchmarks.peers.suite",
     "convolutions": "benchmarks.convolutions",
     "lipsdp": "benchmarks.lipsdp",
+    "local": "benchmarks.local",
 }
 """The module of each suite; it has `suite(settings) -> list[Section]`."""
 

@@ -63,8 +63,8 @@ def find(name: str, settings: Settings) -> Path | None:
     return path
 
 
-def ball(name: str, model: Model, eps: float, settings: Settings) -> Ball:
-    """The l-infinity ball of radius `eps` around the first image of the network's file, or around zero."""
+def ball(name: str, model: Model, eps: float, settings: Settings, row: int = 0) -> Ball:
+    """The l-infinity ball of radius `eps` around an image of the network's file, or around zero."""
     import math
 
     import numpy as np
@@ -82,7 +82,7 @@ def ball(name: str, model: Model, eps: float, settings: Settings) -> Ball:
         eps,
         math.inf,
         shape,
-        row=0,
+        row=row,
         skip_columns=images.skip_columns,
         scale=images.scale,
         layout=images.layout,

@@ -1,4 +1,4 @@
-"""auto_LiRPA: linear bounds of the Jacobian on an l-infinity ball (Shi, Wang, Zhang, Kolter, Hsieh, NeurIPS 2022).
+"""auto_LiRPA: linear bounds on an l-infinity ball (Xu et al., NeurIPS 2020), of the Jacobian, too (Shi et al., 2022).
 
 Versions with Jacobian bounds (0.4 and newer) are installed from the authors' repository; PyPI ends at 0.3, which has
 none. It works in torch's default float32 without error bounds.
@@ -11,7 +11,7 @@ import io
 import logging
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import util
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     import torch
 
 NAME = "auto_LiRPA"
+
+ENTRIES, ROWS = "Jacobian entries", "l1 norm of rows"
+"""Its ways to Lipschitz constants."""
+
+CROWN, ALPHA = "CROWN", "CROWN-Optimized"
+"""Its ways to boxes."""
+
+Box = tuple["np.ndarray", "np.ndarray"]
 
 
 def available() -> str | None:
@@ -46,8 +54,8 @@ def version() -> str:
 def local_linf(layers: Layers, center: np.ndarray, eps: float) -> Iterator[Way]:
     """Ways to bound the l-infinity Lipschitz constant on the ball."""
     for optimise, suffix in ((False, "CROWN"), (True, "optimised")):
-        yield f"Jacobian entries, {suffix}", partial(_entries, layers, center, eps, optimise)
-        yield f"l1 norm of rows, {suffix}", partial(_rows, layers, center, eps, optimise)
+        yield f"{ENTRIES}, {suffix}", partial(_entries, layers, center, eps, optimise)
+        yield f"{ROWS}, {suffix}", partial(_rows, layers, center, eps, optimise)
 
 
 def _entries(layers: Layers, center: np.ndarray, eps: float, optimise: bool) -> Answer:
@@ -71,7 +79,10 @@ def _entries(layers: Layers, center: np.ndarray, eps: float, optimise: bool) -> 
 
 
 def _rows(layers: Layers, center: np.ndarray, eps: float, optimise: bool) -> Answer:
-    """The l1 norm of each output's gradient, bounded as one quantity: the library's own way to Lipschitz constants."""
+    """The l1 norm of each output's gradient, bounded as one quantity: the library's own way to Lipschitz constants.
+
+    The mask that picks the output is one tensor that changes in place: a later call does not look at a new one.
+    """
     import torch
     from auto_LiRPA import BoundedTensor
     from auto_LiRPA.jacobian import GradNorm, JacobianOP
@@ -98,6 +109,23 @@ def _rows(layers: Layers, center: np.ndarray, eps: float, optimise: bool) -> Ans
             _, high = model.compute_jacobian_bounds((_around(x, eps), mask), optimize=optimise, bound_lower=False)
             bounds.append(float(high.max().detach()))
     return max(bounds), ""
+
+
+def boxes(layers: Layers, center: np.ndarray, eps: float) -> Iterator[tuple[str, Callable[[], Box]]]:
+    """Ways to bound the outputs on the ball: fixed lines, and lines whose slopes are searched for."""
+    for method in (CROWN, ALPHA):
+        yield method, partial(_box, layers, center, eps, method)
+
+
+def _box(layers: Layers, center: np.ndarray, eps: float, method: str) -> Box:
+    """By a module of its own: what a call finds depends on the calls before."""
+    import torch
+
+    x = _point(center)
+    with _quiet():
+        model = _bounded(layers.sequential(torch.float32), x)
+        low, high = model.compute_bounds(x=(_around(x, eps),), method=method)
+    return low.detach().numpy()[0], high.detach().numpy()[0]
 
 
 def _point(center: np.ndarray) -> torch.Tensor:

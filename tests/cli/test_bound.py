@@ -21,6 +21,9 @@ from tests.helpers.onnx_models import model, random_weights, save
 BoundJson = Callable[..., dict[str, Any]]
 INF = float("inf")
 
+QUICK = ("--method", "product")
+"""Where a test is about the question, not the answer."""
+
 
 def query_of(report: dict[str, Any]) -> Query:
     return decode_query(report["query"])
@@ -90,7 +93,7 @@ def ball_of(report: dict[str, Any]) -> Ball:
 
 def test_a_ball_around_a_row_of_a_csv_file(bound_json: BoundJson, relu: Path, images: Path) -> None:
     options = ["--center", images, "--row", 3, "--skip-columns", 1, "--scale", 16, "--eps", 0.01]
-    ball = ball_of(bound_json(relu, *options))
+    ball = ball_of(bound_json(relu, *options, *QUICK))
     assert np.array_equal(ball.center, pixels(images, 3) / 16)
     assert (ball.eps, ball.norm) == (0.01, 2)
 
@@ -102,25 +105,25 @@ def test_a_ball_around_an_array(bound_json: BoundJson, relu: Path, tmp_path: Pat
         np.save(path, center)
     else:
         np.savez(path, center)
-    ball = ball_of(bound_json(relu, "--center", path, "--row", 2, "--eps", 0.5, "--norm", "inf"))
+    ball = ball_of(bound_json(relu, "--center", path, "--row", 2, "--eps", 0.5, "--norm", "inf", *QUICK))
     assert np.array_equal(ball.center, center[2].reshape(-1))
     assert (ball.eps, ball.norm) == (0.5, INF)
 
 
 @pytest.mark.parametrize(("text", "center"), [("0", 0.0), ("-1.5", -1.5), (",".join(["0.25"] * 64), 0.25)])
 def test_a_ball_around_numbers(bound_json: BoundJson, relu: Path, text: str, center: float) -> None:
-    assert np.all(ball_of(bound_json(relu, "--center", text, "--eps", 0.1)).center == center)
+    assert np.all(ball_of(bound_json(relu, "--center", text, "--eps", 0.1, *QUICK)).center == center)
 
 
 @pytest.mark.parametrize(("ball", "norm"), [("1", 1), ("2", 2), ("inf", INF)])
 def test_the_norm_of_the_ball(bound_json: BoundJson, relu: Path, ball: str, norm: float) -> None:
-    report = bound_json(relu, "--center", 0, "--eps", 0.1, "--ball", ball, "--norm", 1)
+    report = bound_json(relu, "--center", 0, "--eps", 0.1, "--ball", ball, "--norm", 1, *QUICK)
     assert ball_of(report).norm == norm
     assert query_of(report).norm_in == 1
 
 
 def test_layout(bound_json: BoundJson, conv: Path, images: Path) -> None:
-    options = [conv, "--center", images, "--skip-columns", 1, "--eps", 0.1]
+    options = [conv, "--center", images, "--skip-columns", 1, "--eps", 0.1, *QUICK]
     for layout in ("chw", "hwc"):  # one channel: the same
         assert np.array_equal(ball_of(bound_json(*options, "--layout", layout)).center, pixels(images, 0))
 
@@ -129,7 +132,7 @@ def test_a_box_of_numbers_and_of_files(bound_json: BoundJson, relu: Path, tmp_pa
     np.save(tmp_path / "lower.npy", np.zeros(64))
     np.save(tmp_path / "upper.npy", np.ones(64))
     for text in ("0,1", f"{tmp_path}/lower.npy,{tmp_path}/upper.npy", f"0,{tmp_path}/upper.npy"):
-        region = query_of(bound_json(relu, "--box", text)).region
+        region = query_of(bound_json(relu, "--box", text, *QUICK)).region
         assert isinstance(region, Box)
         assert np.all(region.lower == 0)
         assert np.all(region.upper == 1)
@@ -144,7 +147,7 @@ def test_the_box_of_a_specification(bound_json: BoundJson, relu: Path, tmp_path:
         *(f"(declare-const Y_{i} Real)" for i in range(10)),
     ]
     (tmp_path / "prop.vnnlib").write_text("\n".join((*declared, *inputs, "(assert (>= Y_0 Y_1))")))
-    region = query_of(bound_json(relu, "--spec", tmp_path / "prop.vnnlib")).region
+    region = query_of(bound_json(relu, "--spec", tmp_path / "prop.vnnlib", *QUICK)).region
     assert isinstance(region, Box)
     assert np.all((region.lower <= float(lower)) & (region.lower > float(lower) - 1e-9))
     assert np.all((region.upper >= float(upper)) & (region.upper < float(upper) + 1e-9))

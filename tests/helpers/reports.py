@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -19,9 +20,11 @@ from lipcert.certificate.claim import (
     Factors,
     Group,
     Inequality,
+    Local,
     NormProof,
     Overlap,
     Scaling,
+    Slopes,
     Spectral,
     Step,
     Symbol,
@@ -31,9 +34,12 @@ from lipcert.certificate.claim import (
 from lipcert.frontend import Model
 from lipcert.frontend.model import TensorInfo
 from lipcert.graph import Affine, Elementwise, Graph, Groupwise, Input, Node, Output
+from lipcert.methods import Progress
+from lipcert.methods.boxes import choose_net
+from lipcert.methods.local.scalings import of_rows, with_scalings
 from lipcert.operators import Convolution, Dense, Leaf, LinearOperator
 from lipcert.planning import METHODS, Outcome
-from lipcert.problem import Ball, Box, Everywhere, Margin, Query, SomeOutputs, pose
+from lipcert.problem import Ball, Box, Everywhere, Margin, Problem, Query, SomeOutputs, pose
 from lipcert.report import Report
 from lipcert.report.report import build_report
 from tests.helpers.claims import claims_of
@@ -43,7 +49,10 @@ from tests.helpers.operators import map_leaves, with_radius
 ENOUGH = 1e300
 """A claim of this value is verified by any evidence that proves anything."""
 
-Evidence = AbsoluteChain | SpectralChain | Inequality | Composed
+Evidence = AbsoluteChain | SpectralChain | Inequality | Composed | Local
+
+PLAIN = ("product", "lipsdp", "gram")
+"""Methods whose evidence proves something over intervals, too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +87,7 @@ def report_of(model: Model, query: Query, claim: Claim | None) -> Report:
     tries = [Witness(point, rng.standard_normal(problem.size_in)) for _ in range(10)]
     witness = max(tries, key=lambda tried: verify_witness(problem, tried))
     lower = verify_witness(problem, witness) * (1 - 1e-9)
-    method = None if claim is None else "product"
+    method = None if claim is None else "local" if isinstance(claim.evidence, Local) else "product"
     return build_report(model, query, Outcome(claim, method, witness if lower else None, lower, [], 0.1))
 
 
@@ -105,16 +114,56 @@ def _narrow(known: Enclosure) -> Enclosure:
     return Enclosure(known.value, np.minimum(known.radius, 1e-15))
 
 
-def make_case(name: str, model: Model, query: Query, evidence: Evidence, anywhere: bool = False) -> Case:
+def make_case(
+    name: str,
+    model: Model,
+    query: Query,
+    evidence: Evidence,
+    anywhere: bool = False,
+    linear: bool = False,
+    slopes: tuple[Slopes, ...] = (),
+) -> Case:
     """A case whose claim is just above what the evidence proves."""
-    proven = verify(pose(model.graph, query), Claim(ENOUGH, evidence, anywhere))
-    claim = Claim(proven * (1 + 1e-12), evidence, anywhere)
+    claim = Claim(ENOUGH, evidence, anywhere, linear, slopes)
+    claim = replace(claim, value=verify(pose(model.graph, query), claim) * (1 + 1e-12))
     return Case(name, model, query, claim, report_of(model, query, claim))
 
 
 def all_cases() -> list[Case]:
-    """Every kind of evidence, every rule for norms, every kind of region and of outputs."""
+    """Every kind of evidence that needs no linear bounds, every rule for norms, every kind of region and of outputs."""
     return [*_each_rule(), *_from_methods()]
+
+
+def local_cases() -> list[Case]:
+    """Every kind of evidence over a region: pieces, several parts, LipSDP for single rows, lines of ramps."""
+    graph = _spectral()[0]
+    model = model_of(graph, "local")
+    found = []
+    for name, query in _REGIONS.items():
+        problem = pose(graph, query)
+        progress = Progress(time.monotonic() + 10, exact=True)
+        claims = list(METHODS["local"]().claims(problem, progress))
+        kinds = {"whole": claims[0], "branched": claims[-1]}
+        if query.norm_out == math.inf:
+            kinds["scaled"] = _scaled(problem, progress)
+        for kind, claim in kinds.items():
+            found.append(make_case(f"{name}, {kind}", model, query, claim.evidence, linear=True, slopes=claim.slopes))
+    return found
+
+
+def _scaled(problem: Problem, progress: Progress) -> Claim:
+    """LipSDP for the outputs that need it, rows for the others."""
+    chosen = choose_net(problem, progress)
+    rows = of_rows(np.full(problem.size_out, math.inf), 1)
+    parts = tuple(part for _, part in with_scalings(problem, chosen, rows, progress))
+    return Claim(ENOUGH, Local(parts), linear=True, slopes=chosen.slopes)
+
+
+_REGIONS: dict[str, Query] = {
+    "in an l2 ball": Query(region=Ball(np.ones(4), 0.5, 2.0)),
+    "in an linf ball": Query(math.inf, math.inf, Ball(np.zeros(4), 0.7, math.inf)),
+    "in a box": Query(2.0, math.inf, Box(-np.ones(4), np.ones(4))),
+}
 
 
 def _each_rule() -> Iterator[Case]:
@@ -134,7 +183,7 @@ def _from_methods() -> Iterator[Case]:
         graph = nearly_exact(random_graph(rng, inputs=1 + number % 2, depth=3, width=4))
         query = make_query(rng, sum(graph.size(i) for i in graph.inputs.values()), graph.size(graph.outputs[0].node))
         problem, model = pose(graph, query), model_of(graph, f"random {number}")
-        claims = [claim for make in METHODS.values() for claim in claims_of(make(), problem)]
+        claims = [claim for name in PLAIN for claim in claims_of(METHODS[name](), problem)]
         kinds = {_kind(claim): claim for claim in claims if math.isfinite(claim.value)}
         for kind, claim in kinds.items():
             yield make_case(f"random {number}, {kind}", model, query, claim.evidence, claim.anywhere)

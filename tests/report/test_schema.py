@@ -14,31 +14,65 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
+from onnx import helper
 
 import lipcert
 from lipcert.certificate import claim as vocabulary
 from lipcert.planning import Attempt, Outcome
 from lipcert.problem import Box, Margin, Query
 from lipcert.report import Report
+from lipcert.report.monotone import MONOTONE_SCHEMA
+from lipcert.report.reach import REACH_SCHEMA
 from lipcert.report.report import SCHEMA, build_report
-from lipcert.report.schema import report_schema
+from lipcert.report.schema import monotone_schema, reach_schema, report_schema
+from tests.helpers.onnx_models import model
 from tests.helpers.paths import MODELS
-from tests.helpers.reports import Case, all_cases
+from tests.helpers.reports import Case, all_cases, local_cases
 
 MODEL = MODELS / "digits_relu.onnx"
 
 Data = dict[str, Any]
 Edit = Callable[[Data], Any]
 
+SCHEMAS: dict[str, tuple[str, dict[str, Any]]] = {
+    SCHEMA: ("report-1.json", report_schema()),
+    REACH_SCHEMA: ("reach-1.json", reach_schema()),
+    MONOTONE_SCHEMA: ("monotone-1.json", monotone_schema()),
+}
+"""The file of each kind of document, and what stands alone."""
 
-def errors(data: Any) -> list[str]:
-    validator = jsonschema.Draft202012Validator(report_schema())
+
+def errors(data: Any, of: str = SCHEMA) -> list[str]:
+    validator = jsonschema.Draft202012Validator(SCHEMAS[of][1])
     return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(data)]
+
+
+def folded() -> lipcert.Model:
+    """|x| - |x - 1| + z in ramps: rises from -1 to 1 with x between 0 and 1, where linear bounds have to be cut."""
+    nodes = [
+        helper.make_node("Gemm", ["x", "a", "b"], ["v"], transB=1),
+        helper.make_node("Relu", ["v"], ["r"]),
+        helper.make_node("Gemm", ["r", "c", "d"], ["w"], transB=1),
+        helper.make_node("Relu", ["w"], ["t"]),
+        helper.make_node("Gemm", ["t", "e"], ["y"], transB=1),
+    ]
+    a = np.array([[1, 0], [-1, 0], [1, 0], [-1, 0], [0, 1]], np.float32)
+    b = np.array([0, 0, -1, 1, 0], np.float32)
+    c = np.array([[1, 1, -1, -1, 1], [0.5, -1, 0.25, 1, -0.5]], np.float32)
+    weights = {"a": a, "b": b, "c": c, "d": np.array([0.2, -0.1], np.float32), "e": np.array([[1, 0.5]], np.float32)}
+    return lipcert.load(model(nodes, {"x": (1, 2)}, ["y"], weights))
+
+
+WIDE = Box(np.full(2, -0.5), np.full(2, 2.0))
+
+
+def data_of(report: Any) -> Data:
+    return json.loads(report.to_json())
 
 
 @pytest.fixture(scope="module")
 def cases() -> list[Case]:
-    return all_cases()
+    return [*all_cases(), *local_cases()]
 
 
 @pytest.fixture(scope="module")
@@ -51,30 +85,79 @@ def example(cases: list[Case]) -> Data:
 
 
 @pytest.fixture(scope="module")
+def documents(cases: list[Case], example: Data) -> dict[str, Data]:
+    """A report of each kind, all of them with trees and lines but the first."""
+    branched = next(case.report for case in cases if case.name == "in an linf ball, branched")
+    network = folded()
+    found = {
+        "bound": example,
+        "bound over a region": data_of(branched),
+        "reach": data_of(lipcert.reach(network, region=WIDE, exact=True)),
+        "monotone": data_of(lipcert.monotone(network, [0, 1], region=WIDE, timeout=1)),
+    }
+    for name, data in found.items():
+        text = json.dumps(data["certificate"])
+        assert name == "bound" or ('"Tree"' in text and '"RampSlopes"' in text), name
+    return found
+
+
+@pytest.fixture(scope="module")
 def inconclusive(cases: list[Case]) -> Data:
     attempt = Attempt("product", "refused", None, 0.1, "the bound overflows")
     return build_report(cases[0].model, Query(), Outcome(attempts=[attempt], interrupted=True)).data
 
 
-def test_the_schema_is_a_schema_of_this_report() -> None:
-    schema = report_schema()
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_the_schema_is_a_schema_of_this_report(name: str) -> None:
+    file, schema = SCHEMAS[name]
     jsonschema.Draft202012Validator.check_schema(schema)
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-    assert schema["properties"]["schema"]["const"] == SCHEMA
-    assert (files("lipcert.report.schema") / "report-1.json").is_file()
+    assert schema["properties"]["schema"]["const"] == name
+    assert (files("lipcert.report.schema") / file).is_file()
+    assert len({schema["$id"] for _, schema in SCHEMAS.values()}) == len(SCHEMAS)
 
 
-def test_the_schema_knows_all_of_the_vocabulary() -> None:
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_every_definition_that_is_named_is_there(name: str) -> None:
+    schema = SCHEMAS[name][1]
+    named = {item for path, item in _walk(schema) if path and path[-1] == "$ref"}
+    assert named <= {f"#/$defs/{definition}" for definition in schema["$defs"]}
+
+
+def test_shared_definitions_have_one_meaning() -> None:
+    """No document defines anew what report-1.json defines."""
+    shared = report_schema()["$defs"]
+    for _, schema in SCHEMAS.values():
+        assert {name: schema["$defs"][name] for name in shared} == shared
+
+
+PARTS = (vocabulary.Tree, vocabulary.Rows, vocabulary.RowScaling, vocabulary.Slopes, vocabulary.RampSlopes)
+
+
+@pytest.mark.parametrize(
+    ("name", "classes"),
+    [
+        (SCHEMA, (vocabulary.Claim, vocabulary.Witness, *PARTS, *typing.get_args(vocabulary.NormProof))),
+        (SCHEMA, typing.get_args(vocabulary.Evidence)),
+        (REACH_SCHEMA, (vocabulary.BoxClaim, vocabulary.Extremes)),
+        (MONOTONE_SCHEMA, (vocabulary.MonotoneClaim, vocabulary.Slope)),
+    ],
+)
+def test_the_schema_knows_all_of_the_vocabulary(name: str, classes: tuple[type, ...]) -> None:
     """Every class that a certificate may hold, with its fields."""
-    text = json.dumps(report_schema())
-    for union in (vocabulary.NormProof, vocabulary.Evidence):
-        for cls in typing.get_args(union):
-            assert all(f'"{name}"' in text for name in (cls.__name__, *(f.name for f in fields(cls)))), cls
+    text = json.dumps(SCHEMAS[name][1])
+    for cls in classes:
+        assert all(f'"{word}"' in text for word in (cls.__name__, *(f.name for f in fields(cls)))), cls
 
 
 def test_reports_with_every_kind_of_evidence_are_valid(cases: list[Case]) -> None:
+    seen = ""
     for case in cases:
-        assert not errors(json.loads(case.report.to_json())), case.name
+        text = case.report.to_json()
+        assert not errors(json.loads(text)), case.name
+        seen += text
+    for cls in (*typing.get_args(vocabulary.Evidence), *PARTS):
+        assert f'"is": "{cls.__name__}"' in seen, cls
 
 
 @pytest.mark.parametrize(
@@ -84,7 +167,8 @@ def test_reports_with_every_kind_of_evidence_are_valid(cases: list[Case]) -> Non
         {"norm": "inf", "outputs": [7]},
         {"norm_in": "inf", "norm_out": 1, "center": np.full(64, 0.5), "eps": 0.01},
         {"outputs": Margin(1, 2), "center": np.full(64, 0.5), "eps": 0.01, "ball": 1},
-        {"region": Box(np.zeros(64), np.ones(64))},
+        {"region": Box(np.zeros(64), np.ones(64)), "timeout": 5},
+        {"center": np.zeros(64), "eps": 0.001, "exact": True, "timeout": 5},
         {"timeout": 0},
     ],
     ids=lambda options: ", ".join(options) or "defaults",
@@ -94,6 +178,46 @@ def test_reports_of_runs_are_valid(options: dict[str, Any]) -> None:
     assert report.status == ("certified" if report.upper is not None else "inconclusive")
     assert report.status == "certified" or options == {"timeout": 0}
     assert not errors(json.loads(report.to_json()))
+
+
+def test_every_document_is_valid_by_its_own_schema_and_by_no_other(documents: dict[str, Data]) -> None:
+    for name, data in documents.items():
+        for kind in SCHEMAS:
+            assert bool(errors(data, kind)) == (kind != data["schema"]), (name, kind)
+
+
+@pytest.mark.parametrize("options", [{}, {"exact": True}, {"timeout": 0}, {"outputs": Margin(1, 2)}], ids=str)
+def test_reports_of_reach_runs_are_valid(options: dict[str, Any]) -> None:
+    report = lipcert.reach(MODEL, center=np.full(64, 0.5), eps=0.002, **options)
+    assert report.status == "certified"
+    assert not errors(data_of(report), REACH_SCHEMA)
+
+
+def test_a_reach_report_may_bound_nothing() -> None:
+    """1 / x where x may be zero, and where it may not."""
+    network = lipcert.load(model([helper.make_node("Reciprocal", ["x"], ["y"])], {"x": (1, 2)}, ["y"]))
+    for low, status, other in ((0.0, "inconclusive", "certified"), (1.0, "certified", "inconclusive")):
+        data = data_of(lipcert.reach(network, region=Box(np.full(2, low), np.full(2, 2.0))))
+        assert data["result"]["status"] == status
+        assert not errors(data, REACH_SCHEMA)
+        assert errors(_edited(data, ("result", "status"), value=other), REACH_SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "options", "status"),
+    [
+        ([1], {"increasing": False, "timeout": 1}, "refuted"),
+        ([0], {"tolerance": 1.8}, "certified"),
+        ([0], {"tolerance": 1.0, "timeout": 0}, "inconclusive"),
+    ],
+)
+def test_reports_of_monotone_runs_are_valid(chosen: list[int], options: dict[str, Any], status: str) -> None:
+    report = lipcert.monotone(folded(), chosen, region=WIDE, **options)
+    data = data_of(report)
+    assert not errors(data, MONOTONE_SCHEMA)
+    assert data["result"]["status"] == status
+    for other in {"certified", "refuted", "inconclusive", "conditional"} - {status}:
+        assert errors(_edited(data, ("result", "status"), value=other), MONOTONE_SCHEMA), other
 
 
 def test_reports_of_every_status_are_valid(example: Data, inconclusive: Data) -> None:
@@ -106,31 +230,48 @@ def test_reports_of_every_status_are_valid(example: Data, inconclusive: Data) ->
         assert errors({**data, "result": {**data["result"], "status": other}})
 
 
+KINDS = ("bound", "bound over a region", "reach", "monotone")
+of_each_kind = pytest.mark.parametrize("kind", KINDS)
+
 OPTIONAL = {("model", "import_check")}
 """The only field that may be absent, apart from the versions in the environment."""
 
+NULLABLE = {
+    "bound": {("result", "witness"), ("attempts", 0, "upper")},
+    "bound over a region": {("result", "witness")},
+    "reach": {("attained",), ("result", "lower", 0), ("result", "upper", 0)},
+    "monotone": set(),
+}
+"""What may be null."""
 
-def test_no_field_may_be_missing(example: Data) -> None:
-    for path in _fields(example):
+
+@of_each_kind
+def test_no_field_may_be_missing(documents: dict[str, Data], kind: str) -> None:
+    data = documents[kind]
+    for path in _fields(data):
         if path not in OPTIONAL and (path[0] != "environment" or path[-1] in ("environment", "python", "platform")):
-            assert errors(_edited(example, path, remove=True)), path
+            assert errors(_edited(data, path, remove=True), data["schema"]), path
 
 
-def test_no_unknown_field_is_valid_but_in_the_environment(example: Data) -> None:
-    for path in [(), *(path for path, item in _walk(example) if isinstance(item, dict) and path)]:
-        found = errors(_edited(example, (*path, "unknown"), value="1.0"))
+@of_each_kind
+def test_no_unknown_field_is_valid_but_in_the_environment(documents: dict[str, Data], kind: str) -> None:
+    data = documents[kind]
+    for path in [(), *(path for path, item in _walk(data) if isinstance(item, dict) and path)]:
+        found = errors(_edited(data, (*path, "unknown"), value="1.0"), data["schema"])
         assert bool(found) == (path != ("environment",)), path
 
 
-def test_no_field_may_be_of_another_type(example: Data) -> None:
+@of_each_kind
+def test_no_field_may_be_of_another_type(documents: dict[str, Data], kind: str) -> None:
     """Each value in turn is given every JSON type but its own, null among them."""
     values: list[Any] = ["text", 0.5, True, None, [], {}]
-    for path, item in _walk(example):
+    data = documents[kind]
+    for path, item in _walk(data):
         for value in values:
             if path and type(value) is not type(item) and not (isinstance(item, int | float) and value == 0.5):
-                nullable = value is None and path in {("result", "witness"), ("attempts", 0, "upper")}
+                nullable = value is None and path in NULLABLE[kind]
                 if not (nullable or path[0] == "environment"):
-                    assert errors(_edited(example, path, value=value)), f"{path}: {value!r}"
+                    assert errors(_edited(data, path, value=value), data["schema"]), f"{path}: {value!r}"
 
 
 BAD: dict[str, Edit] = {
@@ -182,6 +323,50 @@ def test_what_is_no_report_is_invalid(name: str, example: Data) -> None:
     data = copy.deepcopy(example)
     BAD[name](data)
     assert errors(data)
+
+
+def _part(data: Data) -> Data:
+    return data["certificate"]["evidence"]["parts"][0]
+
+
+def _tree(data: Data) -> Data:
+    return _part(data)["tree"]
+
+
+BAD_OTHERS: dict[str, tuple[str, Edit]] = {
+    "no part": ("bound over a region", lambda d: d["certificate"]["evidence"].update(parts=[])),
+    "an output twice": ("bound over a region", lambda d: _part(d).update(outputs=[0, 0])),
+    "four steps": ("bound over a region", lambda d: _part(d).update(steps=4)),
+    "a cut of two numbers": ("bound over a region", lambda d: _tree(d)["splits"].update(shape=[1, 2])),
+    "no piece": ("bound over a region", lambda d: _tree(d)["splits"].update(shape=[0, 3])),
+    "splits in a row": ("bound over a region", lambda d: _tree(d)["splits"].update(shape=[3])),
+    "multipliers in a table": ("bound over a region", lambda d: _tree(d)["multipliers"].update(shape=[1, 1])),
+    "rows as evidence": ("bound over a region", lambda d: d["certificate"].update(evidence=_part(d))),
+    "a ramp before all nodes": ("bound over a region", lambda d: d["certificate"]["slopes"][0].update(node=-1)),
+    "conditional without an end": ("reach", lambda d: d["result"].update(lower=[None], upper=[None])),
+    "inconclusive with an end": ("reach", lambda d: d["result"].update(status="inconclusive")),
+    "refused": ("reach", lambda d: d["result"].update(status="refused")),
+    "attained by no points": ("reach", lambda d: d["attained"].update(lowest=d["attained"]["lower"])),
+    "certified on a part": ("monotone", lambda d: d["result"].update(status="certified")),
+    "refuted, and certified": ("monotone", lambda d: d["result"].update(share=1.0)),
+    "refuted without a derivative": ("monotone", lambda d: d["result"].update(derivative=None)),
+    "refuted by a slope of the right sign": ("monotone", lambda d: d["result"].update(derivative=0.0)),
+    "refuted without a counterexample": ("monotone", lambda d: d.update(counterexample=None)),
+    "inconclusive with a counterexample": ("monotone", lambda d: d["result"].update(status="inconclusive")),
+    "more than all": ("monotone", lambda d: d["result"].update(share=1.5)),
+    "a negative share": ("monotone", lambda d: d["certificate"].update(share="-0x1.0000000000000p-1")),
+    "a negative tolerance": ("monotone", lambda d: d["result"].update(tolerance=-1.0)),
+    "no inputs": ("monotone", lambda d: d["certificate"].update(inputs=[])),
+    "an input below zero": ("monotone", lambda d: d["result"].update(inputs=[-1])),
+}
+
+
+@pytest.mark.parametrize("name", BAD_OTHERS)
+def test_what_is_no_report_of_another_kind_is_invalid(name: str, documents: dict[str, Data]) -> None:
+    kind, edit = BAD_OTHERS[name]
+    data = copy.deepcopy(documents[kind])
+    edit(data)
+    assert errors(data, data["schema"])
 
 
 @pytest.mark.parametrize("value", [0.0, 5e-324, 2.0**-1022, 1.0, 0.1, math.pi, 1e308, 1.7976931348623157e308])

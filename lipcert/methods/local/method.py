@@ -20,7 +20,7 @@ from lipcert.methods.base import OutOfTime, Progress, Unsuitable
 from lipcert.methods.boxes import ChosenNet, choose_net
 from lipcert.methods.lipsdp import LipSdpMethod
 from lipcert.methods.local.branch import Search, l2_estimate
-from lipcert.methods.local.scalings import WHOLE, Known, merged, of_rows, with_scalings
+from lipcert.methods.local.scalings import WHOLE, Known, merged, of_rows, with_resumed, with_scalings
 from lipcert.methods.lower.directions import Jacobian, steepest_directions
 from lipcert.methods.lower.search import project, region_center
 from lipcert.methods.product.method import SLACK, SPARE, deadline, for_lipsdp_only
@@ -88,7 +88,9 @@ class LocalMethod:
         known: Known = ()
         if problem.query.norm_out == math.inf and problem.query.norm_in != 1 and problem.size_out <= MAX_ROWS:
             known = of_rows(row_bounds(last.rows, problem.query.norm_in, by)[0], last.steps)
-            if _open_neurons(chosen) > MANY and progress.resume is None:
+            if progress.resume is not None and isinstance(progress.resume.evidence, Local):
+                known = with_resumed(problem, chosen, known, progress.resume.evidence.parts, by)
+            elif _open_neurons(chosen) > MANY:
                 known = with_scalings(problem, chosen, known, progress)
                 yield _claim(*merged(known), chosen)
         elif progress.exact and progress.resume is None and _open_neurons(chosen) > FEW:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.chains import prepare_split
 from lipcert.certificate.claim import Inequality, Rows, RowScaling, Tree
 from lipcert.certificate.inequality import output_bounds
@@ -54,6 +55,23 @@ def with_scalings(problem: Problem, chosen: ChosenNet, known: Known, progress: P
             worst = max(worst, found[j][0])
     except (OutOfTime, Unsuitable, NotProvedError):
         pass  # what was found before stands
+    return tuple(found)
+
+
+def with_resumed(
+    problem: Problem, chosen: ChosenNet, known: Known, parts: tuple[Rows | RowScaling, ...], by: Arithmetic
+) -> Known:
+    """The same with what scalings of an earlier run prove now."""
+    found = list(known)
+    scalings = [part for part in parts if isinstance(part, RowScaling)]
+    if scalings:
+        setting = prepare_split(problem, boxes_of(problem, chosen.net, by), "open", by)
+        for part in scalings:
+            try:
+                value = float(output_bounds(setting, part.inequality)[:, part.output].max(initial=0.0))
+            except NotProvedError:
+                continue  # of boxes by other slopes: branching does without
+            found[part.output] = min(found[part.output], (value, part), key=lambda pair: pair[0])
     return tuple(found)
 
 
