@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lipcert.certificate import Claim
-from lipcert.certificate.encoding import decode_claim, encode_query
+from lipcert.certificate.claim import Rows
 from lipcert.errors import CertificateError, UnsupportedModelError, UsageError
 from lipcert.frontend import Model, load_file, load_proto, model_digest
 from lipcert.operators import size_of
@@ -107,7 +106,7 @@ def bound(
     default norm_in; in the model's input units), or a lipcert.problem Box. `outputs` picks output entries, or a
     Margin(i, j). Stops after `timeout` seconds (default 60), or when upper / lower is at most `gap`; the best verified
     bound is reported. Over a region, `exact` branches until upper / lower is at most `gap` (default 1.01); with a
-    `checkpoint` file every better bound is written there as a report, and where there is one, its run goes on.
+    `checkpoint` file its trees are kept there while it runs, and where there is one, its run goes on.
     `solver` finds the multipliers of LipSDP: native, clarabel, scs or mosek. With `templates`, which stand for custom
     ops as in `load`, the status is conditional, never certified.
 
@@ -116,8 +115,9 @@ def bound(
         ('certified', True)
     """
     from lipcert.planning import solve
+    from lipcert.report.checkpoint import read_checkpoint, write_checkpoint
     from lipcert.report.report import build_report
-    from lipcert.report.writing import check_writable, write_json
+    from lipcert.report.writing import check_writable
 
     loaded = load(model, example=example, templates=templates)
     _check_output(loaded, output)
@@ -132,13 +132,14 @@ def bound(
     size = sum(size_of(t.shape) for t in loaded.inputs if not query.inputs or t.name in query.inputs)
     query = Query(**{**vars(query), "region": _region(region, center, eps, ball, query, size)})
     problem = pose(loaded.graph, query)
+    resume = None
     if checkpoint is not None:
         check_writable(str(checkpoint), "--checkpoint")
-    resume = None if checkpoint is None else _resumed(checkpoint, loaded, query)
+        resume = read_checkpoint(checkpoint, loaded, query)
 
-    def keep(outcome: Outcome) -> None:
+    def save(outcome: Outcome, trees: tuple[Rows, ...]) -> None:
         if checkpoint is not None:
-            write_json(build_report(loaded, query, outcome), str(checkpoint), "--checkpoint")
+            write_checkpoint(checkpoint, build_report(loaded, query, outcome), trees)
 
     try:
         outcome = solve(
@@ -151,28 +152,11 @@ def bound(
             exact=exact,
             resume=resume,
             on_step=on_step,
-            on_claim=keep,
+            save=save,
         )
     except UnsupportedModelError as error:
         raise UnsupportedModelError(f"{loaded.path}: {error.message}", hint=error.hint) from None
-    keep(outcome)
     return build_report(loaded, query, outcome)
-
-
-def _resumed(checkpoint: str | Path, model: Model, query: Query) -> Claim | None:
-    """What an earlier run had proven of the same model and query; None where there is no file."""
-    if not Path(checkpoint).exists():
-        return None
-    report = read_report(checkpoint)
-    if (
-        not isinstance(report, Report)
-        or report.data["query"] != encode_query(query)
-        or report.data["model"].get("sha256") != model.sha256
-    ):
-        raise UsageError(
-            f"--checkpoint: {checkpoint} is of another model or query", hint="name another file, or remove this one"
-        )
-    return None if report.upper is None else decode_claim(report.data["certificate"])
 
 
 def layer_norms(

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from lipcert.certificate.claim import BoxClaim, Claim, Extremes, MonotoneClaim, Slope, Witness
+from lipcert.certificate.claim import BoxClaim, Claim, Extremes, MonotoneClaim, Rows, Slope, Witness
 from lipcert.errors import CertificateError, UsageError
 from lipcert.problem import Query, norm_name, parse_norm
 from lipcert.problem.outputs import AllOutputs, Margin, SomeOutputs
@@ -72,6 +72,10 @@ def decode_monotone(data: Any) -> MonotoneClaim:
 
 def decode_slope(data: Any) -> Slope:
     return _decode(Slope, data, "counterexample", 0)
+
+
+def decode_rows(data: Any) -> Rows:
+    return _decode(Rows, data, "trees", 0)
 
 
 def decode_witness(data: Any) -> Witness:

@@ -3,6 +3,6 @@
 Each folder is one idea and offers a `Method`: whether it accepts a problem (if not, why), and claims, cheap first.
 """
 
-from lipcert.methods.base import Method, OutOfTime, Progress, Unsuitable
+from lipcert.methods.base import Method, OutOfTime, Progress, Resumed, Unsuitable
 
-__all__ = ["Method", "OutOfTime", "Progress", "Unsuitable"]
+__all__ = ["Method", "OutOfTime", "Progress", "Resumed", "Unsuitable"]

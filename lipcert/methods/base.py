@@ -9,6 +9,7 @@ from typing import Protocol
 
 from lipcert.certificate import Claim, Witness
 from lipcert.certificate.arithmetic import Arithmetic
+from lipcert.certificate.claim import Rows
 from lipcert.problem import Problem
 
 
@@ -18,6 +19,14 @@ class OutOfTime(Exception):
 
 class Unsuitable(Exception):
     """Raised by a method that sees on the way that it cannot bound a problem; its text says why, in one clause."""
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """What an earlier run had proven, and the trees that it had grown, which may have proven nothing yet."""
+
+    claim: Claim
+    trees: tuple[Rows, ...]
 
 
 @dataclass(frozen=True)
@@ -50,8 +59,11 @@ class Progress:
     witnesses: list[Witness] = field(default_factory=list)
     """Points that a method came by and that may attain more."""
 
-    resume: Claim | None = None
-    """What an earlier run had proven of the same problem, from which branching goes on."""
+    resume: Resumed | None = None
+    """Where an earlier run of the same problem ended."""
+
+    save: Callable[[tuple[Rows, ...]], None] = lambda trees: None
+    """Is told now and then how far branching is."""
 
     notes: list[str] = field(default_factory=list)
     """What a method has to say about its next claim; the report shows it."""

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 
 from lipcert.arithmetic.threads import idle_cores
 from lipcert.certificate import Claim, verify, verify_witness
+from lipcert.certificate.claim import Rows
 from lipcert.errors import NotProvedError, UnsupportedModelError, UsageError
-from lipcert.methods import Method, OutOfTime, Progress, Unsuitable
+from lipcert.methods import Method, OutOfTime, Progress, Resumed, Unsuitable
 from lipcert.methods.gram import GramMethod
 from lipcert.methods.lipsdp import LipSdpMethod
 from lipcert.methods.local import LocalMethod
@@ -62,16 +63,16 @@ def solve(
     solver: str = "native",
     exact: bool = False,
     lower: bool = True,
-    resume: Claim | None = None,
+    resume: Resumed | None = None,
     on_step: Callable[[str, Outcome], None] = lambda what, outcome: None,
-    on_claim: Callable[[Outcome], None] = lambda outcome: None,
+    save: Callable[[Outcome, tuple[Rows, ...]], None] = lambda outcome, trees: None,
 ) -> Outcome:
     """Bound the problem from above and below until the methods are done, the gap is reached or time is up.
 
     Raises UnsupportedModelError where a node is not Lipschitz over the region, as far as its box tells.
     `solver` finds the multipliers of LipSDP: native, clarabel, scs or mosek.
     `gap` stops early once upper / lower is at most this. `exact` branches over the region until it is (default 1.01).
-    `resume` is what an earlier run had proven, from which branching goes on; `on_claim` hears of each better bound.
+    `resume` is where an earlier run ended; `save` is told now and then, and at the end of branching, how far it is.
     A KeyboardInterrupt ends the run with what is verified so far.
     """
     if timeout is not None and not timeout >= 0:
@@ -104,12 +105,26 @@ def solve(
 
     if gap is None and (exact or (local and method == "auto")):
         gap = TIGHT
+    grown: tuple[Rows, ...] = ()
+
+    def keep(trees: tuple[Rows, ...]) -> None:
+        nonlocal grown
+        grown = trees
+        save(outcome, grown)
+
     progress = Progress(
-        started + budget, device, solver=solver, exact=exact, gap=gap or TIGHT, attained=attained, resume=resume
+        started + budget,
+        device,
+        solver=solver,
+        exact=exact,
+        gap=gap or TIGHT,
+        attained=attained,
+        resume=resume,
+        save=keep,
     )
     try:
         with idle_cores():
-            _run(problem, methods, outcome, progress, gap, on_step, on_claim)
+            _run(problem, methods, outcome, progress, gap, on_step)
     except KeyboardInterrupt:
         outcome.interrupted = True
     if outcome.upper is not None and outcome.lower > outcome.upper:
@@ -117,6 +132,7 @@ def solve(
         raise RuntimeError(f"the upper bound {outcome.upper!r} is below the attained {outcome.lower!r}")
     outcome.timed_out = outcome.timed_out or progress.remaining() < 0
     outcome.seconds = time.monotonic() - started
+    save(outcome, grown)
     return outcome
 
 
@@ -135,19 +151,15 @@ def _run(
     progress: Progress,
     gap: float | None,
     on_step: Callable[[str, Outcome], None],
-    on_claim: Callable[[Outcome], None],
 ) -> None:
     began = time.monotonic()
     if progress.resume is not None:
         progress.notes.append("from the checkpoint")
-        _consider(problem, "local", progress.resume, 0.0, outcome, progress)
+        _consider(problem, "local", progress.resume.claim, 0.0, outcome, progress)
     for name, claim, seconds in _claims(problem, methods, outcome, progress):
         on_step(name, outcome)
-        before = outcome.claim
         _consider(problem, name, claim, seconds, outcome, progress)
         _keep_witnesses(problem, outcome, progress)
-        if outcome.claim is not before:
-            on_claim(outcome)
         # The search loads torch: it waits for the claims that take less time than that, unless a gap needs it.
         if gap is not None or time.monotonic() - began > LOWER_BOUND_AFTER:
             progress.attained()

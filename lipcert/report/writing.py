@@ -24,7 +24,11 @@ def check_writable(path: str, option: str = "--json") -> None:
 
 def write_json(report: AnyReport, path: str, option: str = "--json") -> None:
     """Write to `path`, or to stdout for "-"."""
-    text = report.to_json() + "\n"
+    write_text(report.to_json() + "\n", path, option)
+
+
+def write_text(text: str, path: str, option: str) -> None:
+    """The same of any text."""
     if path == "-":
         sys.stdout.write(text)
         return

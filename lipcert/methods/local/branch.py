@@ -97,6 +97,7 @@ class Search:
         self.heap: list[tuple[float, float, int, Node]] = []
         self.evaluated = 0
         self.seconds = 0.0
+        """Of what the kernel will do again."""
 
     @property
     def bound(self) -> float:
@@ -112,12 +113,18 @@ class Search:
         for root in self.roots:
             self._push(root)
 
-    def resume(self, parts: Sequence[Rows | RowScaling]) -> None:
-        """Go on from the trees of an earlier claim: their pieces are bounded again."""
-        trees = {part.outputs: part.tree for part in parts if isinstance(part, Rows)}
+    def trees(self) -> tuple[Rows, ...]:
+        """How far the search is: the tree of every group that is cut."""
+        cut = [root for root in self.roots if root.halves is not None]
+        return tuple(Rows(self.groups[root.group], tree_of(root), self.steps, 0.0) for root in cut)
+
+    def resume(self, trees: Sequence[Rows]) -> None:
+        """Go on from the trees of an earlier search: their pieces are bounded again."""
+        known = {part.outputs: part.tree for part in trees}
         self.heap.clear()
         for root in self.roots:
-            found = _grown(root, trees[self.groups[root.group]]) if self.groups[root.group] in trees else [root]
+            outputs = self.groups[root.group]
+            found = _grown(root, known[outputs]) if outputs in known else [root]
             for i in range(0, len(found), 2 * self._batch()):
                 some = found[i : i + 2 * self._batch()]
                 self._evaluate(some)
@@ -179,14 +186,11 @@ class Search:
         return int(np.clip(ENTRIES // max(1, 2 * width * self.problem.size_in), 1, BATCH))
 
     def _evaluate(self, nodes: list[Node]) -> None:
-        """Bound the pieces, each no worse than the one that it was cut from; say which are empty."""
-        began = time.monotonic()
-        self._bound(nodes)
-        self.seconds += time.monotonic() - began
-
-    def _bound(self, nodes: list[Node]) -> None:
+        """Bound the pieces, and say which are empty."""
         cuts = [node.cuts for node in nodes]
+        began = time.monotonic()
         bounded = piece_nets(self.problem, ends(cuts, self.posed.graph), self.whole, self.by)
+        self.seconds += time.monotonic() - began
         self._feasible(nodes, bounded)
         kept = [b for b, node in enumerate(nodes) if node.multipliers is None]
         self.evaluated += len(kept)
@@ -194,8 +198,10 @@ class Search:
             return
         bounded = bounded.of(np.array(kept))
         groups = np.array([self.groups[nodes[b].group] for b in kept])
+        began = time.monotonic()
         rows = bound_rows(self.posed, self.rule, bounded.net, groups, self.steps, self.by)
         found = self._measure(bounded.net, rows, np.array([nodes[b].group for b in kept]))
+        self.seconds += time.monotonic() - began
         scores = self._scores(bounded.net, rows)
         inputs = self._input_cuts(bounded.net, rows, scores) if self.problem.size_in <= FEW_INPUTS else {}
         for k, b in enumerate(kept):

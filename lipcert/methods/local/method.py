@@ -88,8 +88,8 @@ class LocalMethod:
         known: Known = ()
         if problem.query.norm_out == math.inf and problem.query.norm_in != 1 and problem.size_out <= MAX_ROWS:
             known = of_rows(row_bounds(last.rows, problem.query.norm_in, by)[0], last.steps)
-            if progress.resume is not None and isinstance(progress.resume.evidence, Local):
-                known = with_resumed(problem, chosen, known, progress.resume.evidence.parts, by)
+            if progress.resume is not None:
+                known = with_resumed(problem, chosen, known, progress.resume.claim, by)
             elif _open_neurons(chosen) > MANY:
                 known = with_scalings(problem, chosen, known, progress)
                 yield _claim(*merged(known), chosen)
@@ -181,8 +181,8 @@ def _branched(problem: Problem, progress: Progress, chosen: ChosenNet, known: Kn
     stop: BaseException | None = None
     search.start()
     said = search.bound
-    if progress.resume is not None and isinstance(progress.resume.evidence, Local):
-        search.resume(progress.resume.evidence.parts)
+    if progress.resume is not None:
+        search.resume(progress.resume.trees)
     while True:
         proof = search.proof_seconds
         now = time.monotonic()
@@ -195,9 +195,13 @@ def _branched(problem: Problem, progress: Progress, chosen: ChosenNet, known: Kn
         except KeyboardInterrupt as interrupt:
             stop = interrupt
             break
-        if now - paused > PAUSE and 8 * proof < now - began and search.bound < said * 0.99:
-            paused, said = now, search.bound
-            yield _claim(search.bound, search.evidence(), chosen)
+        if now - paused > PAUSE:
+            paused = now
+            progress.save(search.trees())
+            if 8 * proof < now - began and search.bound < said * 0.99:
+                said = search.bound
+                yield _claim(search.bound, search.evidence(), chosen)
+    progress.save(search.trees())
     steepest.say()
     if search.bound < said:
         progress.notes.append(f"{search.evaluated} pieces")

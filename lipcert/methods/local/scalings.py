@@ -8,7 +8,7 @@ import numpy as np
 
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.chains import prepare_split
-from lipcert.certificate.claim import Inequality, Rows, RowScaling, Tree
+from lipcert.certificate.claim import Claim, Inequality, Local, Rows, RowScaling, Tree
 from lipcert.certificate.inequality import output_bounds
 from lipcert.certificate.linear_bounds import boxes_of
 from lipcert.errors import NotProvedError
@@ -58,11 +58,10 @@ def with_scalings(problem: Problem, chosen: ChosenNet, known: Known, progress: P
     return tuple(found)
 
 
-def with_resumed(
-    problem: Problem, chosen: ChosenNet, known: Known, parts: tuple[Rows | RowScaling, ...], by: Arithmetic
-) -> Known:
+def with_resumed(problem: Problem, chosen: ChosenNet, known: Known, claim: Claim, by: Arithmetic) -> Known:
     """The same with what scalings of an earlier run prove now."""
     found = list(known)
+    parts = claim.evidence.parts if isinstance(claim.evidence, Local) else ()
     scalings = [part for part in parts if isinstance(part, RowScaling)]
     if scalings:
         setting = prepare_split(problem, boxes_of(problem, chosen.net, by), "open", by)
