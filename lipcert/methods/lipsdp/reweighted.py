@@ -15,11 +15,14 @@ import numpy as np
 from lipcert.methods.lipsdp.interior_point import Iterate, solve
 from lipcert.methods.lipsdp.program import Program, moved_inputs
 
-ROUNDS = (1e-2, 1e-2, 1e-3, 1e-4)
-"""Relative duality gaps of the l2 programs, round after round."""
+ROUNDS = 6
+"""Of new weights; then the best ones once more, to a small gap."""
 
-SETTLED = 1e-3
-"""Relative progress in a round after which there is no other."""
+ROUGH, FINE = 5e-2, 1e-3
+"""Relative duality gaps of the l2 programs. Far from the boundary P^-1 is a mean over all near null vectors."""
+
+SETTLED = 5e-3
+"""Relative change in a round after which there is no other."""
 
 LEAST = 1e-6
 """Of the mean weight, that every input keeps."""
@@ -35,23 +38,42 @@ def reweighted(program: Program, tick: Callable[[], None]) -> Iterator[Iterate]:
     n = program.inputs
     seen = np.concatenate([program.rows[:, :n], program.out[:, :n]])
     weights = _of_sum_one(np.abs(seen).sum(axis=0))
-    best = np.inf
-    for close in ROUNDS:
-        root = np.sqrt(weights)
-        _, values, basis = np.linalg.svd(seen / root, full_matrices=False)
-        basis = (basis[values > 1e-12 * values.max(initial=0.0)] / root).T
-        reduced = replace(moved_inputs(program, basis), each_input=False)
-        last: Iterate | None = None
-        for iterate in solve(reduced, tick, close):
-            last = iterate if last is None or iterate.objective < last.objective else last
-            multipliers = float(iterate.inputs[0]) * weights
-            yield Iterate(multipliers, iterate.multipliers, float(multipliers.sum()))
-        if last is None or not last.objective < best * (1 - SETTLED):
+    best, best_weights, before = np.inf, weights, np.inf
+    for turn in range(ROUNDS):
+        found = _solved(program, seen, weights, ROUGH, tick)
+        if found is None:
             return
-        best = last.objective
-        inverse = np.linalg.inv(reduced.matrix(last.inputs, last.multipliers))[: reduced.inputs, : reduced.inputs]
-        used = np.einsum("ij,jk,ik->i", basis, inverse, basis)
-        weights = _of_sum_one(weights * np.sqrt(np.maximum(used, 0.0)))
+        iterate, used, objective = found
+        yield iterate
+        if objective < best:
+            best, best_weights = objective, weights
+        if abs(objective - before) < SETTLED * before:
+            break
+        before = objective
+        # smaller steps from turn to turn: full ones, 1 / 2, go to and fro between equally good null vectors
+        step = 0.3 / (1 + 0.5 * turn)
+        weights = _of_sum_one(weights * np.maximum(used / (weights @ used), 0.0) ** step)
+    last = _solved(program, seen, best_weights, FINE, tick)
+    if last is not None:
+        yield last[0]
+
+
+def _solved(
+    program: Program, seen: np.ndarray, weights: np.ndarray, close: float, tick: Callable[[], None]
+) -> tuple[Iterate, np.ndarray, float] | None:
+    """The best iterate at these weights, how much near null vectors of P use each input, and the objective."""
+    root = np.sqrt(weights)
+    _, values, basis = np.linalg.svd(seen / root, full_matrices=False)
+    basis = (basis[values > 1e-12 * values.max(initial=0.0)] / root).T
+    reduced = replace(moved_inputs(program, basis), each_input=False)
+    best = min(solve(reduced, tick, close), key=lambda iterate: iterate.objective, default=None)
+    if best is None:
+        return None
+    inputs = slice(0, reduced.inputs)
+    inverse = np.linalg.inv(reduced.matrix(best.inputs, best.multipliers))[inputs, inputs]
+    used = np.einsum("ij,jk,ik->i", basis, inverse, basis)
+    multipliers = float(best.inputs[0]) * weights
+    return Iterate(multipliers, best.multipliers, float(multipliers.sum())), used, float(best.objective)
 
 
 def _of_sum_one(weights: np.ndarray) -> np.ndarray:
