@@ -1,4 +1,7 @@
-"""The linear bounds of method `local` as claims, each found and verified, without the branching of a whole run."""
+"""The linear bounds of method `local` as claims, each found and verified, without the branching of a whole run.
+
+And, to see how much they leave, the norm at the center.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +39,19 @@ def linear_claims(problem: Problem, progress: Progress) -> Iterator[tuple[Claim,
             return
         verify(problem, claim, progress.arithmetic)
         yield claim, time.perf_counter() - began
+
+
+def norm_at_center(problem: Problem) -> float:
+    """The l-infinity norm of the Jacobian there, in float64 without error bounds."""
+    import numpy as np
+
+    from lipcert.methods.lower.directions import Jacobian
+    from lipcert.methods.lower.search import region_center
+
+    center = region_center(problem.query.region)  # type: ignore[arg-type]
+    every = np.eye(problem.size_out)
+    rows = Jacobian(problem, np.tile(center, (len(every), 1))).backward(every)
+    return float(np.abs(rows).sum(axis=1).max())
 
 
 def _is_linear(claim: Claim) -> bool:

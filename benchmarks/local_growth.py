@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import child
-from benchmarks.claims import linear_claims, patient
+from benchmarks.claims import linear_claims, norm_at_center, patient
 from benchmarks.networks import ball, find
 from benchmarks.section import Column, Row, Section, Settings, number, seconds
 
@@ -36,6 +36,7 @@ COLUMNS = (
     Column("eps", "eps", number),
     Column("neurons", "neurons"),
     Column("open", "open"),
+    Column("center", "at the\ncenter", number),
     Column("plain", "plain lines", number),
     Column("plain_seconds", "time", seconds),
     Column("chosen", "chosen slopes", number),
@@ -99,7 +100,7 @@ def _claims(problem: Problem) -> Row:
     from lipcert.methods import OutOfTime, Unsuitable
 
     progress = patient(TIMEOUT)
-    row: Row = {}
+    row: Row = {"center": norm_at_center(problem)}
     try:
         for key, (claim, taken) in zip(("plain", "chosen"), linear_claims(problem, progress), strict=False):
             row |= {key: claim.value, f"{key}_seconds": taken}

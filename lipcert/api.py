@@ -285,6 +285,8 @@ def monotone(
     query = Query(outputs=_outputs(outputs), output=output)
     size = sum(size_of(t.shape) for t in loaded.inputs)
     query = Query(**{**vars(query), "region": _region(region, center, eps, ball, query, size)})
+    if loaded.templates:
+        raise UsageError("monotone: a template says nothing of signs", hint="leave --template out")
     if not chosen:
         raise UsageError("monotone: no inputs are chosen", hint="name some, for example 0,3")
     problem = pose(loaded.graph, query)

@@ -90,7 +90,14 @@ def interval_product(a: Bounds, b: Bounds) -> Bounds:
     corners = [np.where(np.isnan(c), 0.0, c) for c in corners]
     low, high = np.minimum.reduce(corners), np.maximum.reduce(corners)
     exact = (a[0] == 0) & (a[1] == 0) | (b[0] == 0) & (b[1] == 0)
-    return np.where(exact, 0.0, down(low)), np.where(exact, 0.0, up(high))
+    # of factors of known sign the product has one, whatever is rounded
+    below = (a[0] < 0) & (b[1] > 0) | (a[1] > 0) & (b[0] < 0)
+    above = (a[0] < 0) & (b[0] < 0) | (a[1] > 0) & (b[1] > 0)
+    low, high = (
+        np.where(below, down(low), np.maximum(down(low), 0.0)),
+        np.where(above, up(high), np.minimum(up(high), 0.0)),
+    )
+    return np.where(exact, 0.0, low), np.where(exact, 0.0, high)
 
 
 def centers_of(problem: Problem, by: Arithmetic) -> dict[int, Enclosure]:

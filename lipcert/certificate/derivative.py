@@ -21,7 +21,7 @@ from lipcert.certificate.planes import Net, Trace, entry_bounds, upper_bounds
 from lipcert.certificate.relaxation import Lines
 from lipcert.errors import NotProvedError
 from lipcert.graph import Affine, Elementwise, Graph, Groupwise, Input, Product
-from lipcert.operators import Identity, Leaf, LinearOperator, Shape, Sum, Transposed
+from lipcert.operators import Identity, Leaf, LinearOperator, Shape, Sum, Transposed, enclosed
 from lipcert.operators import Product as Composed
 from lipcert.problem import Norm, Problem
 
@@ -168,7 +168,9 @@ def bound_rows(problem: Problem, rule: ChainRule, values: Net, outputs: np.ndarr
         elif isinstance(node, Affine):
             low, high = interval_affine(node, net.boxes, by)
             shape = cases, low.shape[-1]  # without one where all that comes in is zero
-            box = np.broadcast_to(low, shape), np.broadcast_to(high, shape)
+            below, above = _signs(node, net.boxes)
+            box = np.where(below, low, np.maximum(low, 0.0)), np.where(above, high, np.minimum(high, 0.0))
+            box = np.broadcast_to(box[0], shape), np.broadcast_to(box[1], shape)
             box = _tightened(net, i, box, _where(rule, i, box, steps, values, which), by)
         elif isinstance(node, Gain):
             slopes = slopes_of(node, values)
@@ -182,6 +184,15 @@ def bound_rows(problem: Problem, rule: ChainRule, values: Net, outputs: np.ndarr
             box = _mixed(graph, node, values, net.boxes[node.input], which)
         net.boxes.append(box)
     return Rows(net, each, rule.gradient)
+
+
+def _signs(node: Affine, boxes: list[Bounds]) -> Bounds:
+    """Which entries may be below zero, and which above: midpoint and radius may lose a sign by a rounding."""
+    parts = [
+        enclosed.signs(op, boxes[source][0] < 0, boxes[source][1] > 0)
+        for source, op in zip(node.inputs, node.operators, strict=True)
+    ]
+    return np.logical_or.reduce([p[0] for p in parts]), np.logical_or.reduce([p[1] for p in parts])
 
 
 def _where(rule: ChainRule, i: int, box: Bounds, steps: int, values: Net, which: np.ndarray) -> np.ndarray:

@@ -13,9 +13,7 @@ from lipcert.cli.region import read_outputs, read_region, region_options
 @click.argument("model")
 @click.option("--inputs", "chosen", required=True, metavar="I,J,..", help="Entries of the input, from 0.")
 @click.option("--increasing/--decreasing", default=True, show_default=True, help="Which sign derivatives shall have.")
-@click.option(
-    "--tolerance", type=click.FloatRange(min=0), default=0.0, show_default=True, help="Allow slopes this wrong."
-)
+@click.option("--tolerance", type=float, default=0.0, show_default=True, help="Allow slopes this wrong.")
 @region_options
 @click.option("--output", default="", metavar="NAME", help="Which output, where the model has several.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="S", help="Seconds to spend at most  [default: 60]")

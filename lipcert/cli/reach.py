@@ -27,6 +27,7 @@ def reach(model: str, json_path: str | None, npz: str | None, quiet: bool, debug
     A ball around --center is one in l-infinity, unless --ball says otherwise.
     """
     from lipcert import api
+    from lipcert.errors import UsageError
     from lipcert.report.terminal import print_reach
     from lipcert.report.writing import check_writable, write_json, write_npz
 
@@ -34,6 +35,8 @@ def reach(model: str, json_path: str | None, npz: str | None, quiet: bool, debug
         check_writable(json_path)
     if npz is not None:
         check_writable(npz, "--npz")
+        if npz == "-":
+            raise UsageError("--npz: arrays are not written to stdout", hint="name a file")
     loaded = api.load(model, templates=options["templates"])
     report = api.reach(
         loaded,

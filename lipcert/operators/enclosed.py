@@ -74,6 +74,26 @@ def reaches(op: LinearOperator, mask: np.ndarray) -> np.ndarray:
     return _as_leaf(op).magnitude.matvec(mask.astype(float)) > 0
 
 
+def signs(op: LinearOperator, below: np.ndarray, above: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which entries of A x may be below zero, and which above, given those of x (booleans, *batch n)."""
+    if isinstance(op, Product):
+        for factor in reversed(op.factors):
+            below, above = signs(factor, below, above)
+        return below, above
+    if isinstance(op, Sum):
+        parts = [signs(t, below, above) for t in op.terms]
+        return np.logical_or.reduce([p[0] for p in parts]), np.logical_or.reduce([p[1] for p in parts])
+    leaf = _as_leaf(op)
+    if leaf.weights is None:
+        return reaches(op, below), reaches(op, above)
+    positive = leaf.with_weights((leaf.weights + leaf.radius > 0).astype(float))
+    negative = leaf.with_weights((leaf.weights - leaf.radius < 0).astype(float))
+    return (
+        reaches(positive, below) | reaches(negative, above),
+        reaches(positive, above) | reaches(negative, below),
+    )
+
+
 def dense(op: LinearOperator) -> Enclosure:
     """The matrix of the operator, shape (m, n); exact for a leaf, computed from its cheaper side otherwise."""
     if isinstance(op, Product):

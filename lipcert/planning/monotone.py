@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 
@@ -12,7 +13,7 @@ from lipcert.errors import NotProvedError, UnsupportedModelError, UsageError
 from lipcert.methods import Progress
 from lipcert.methods.local.signs import branched_signs
 from lipcert.methods.product.method import for_lipsdp_only
-from lipcert.planning.solve import DEFAULT_TIMEOUT
+from lipcert.planning.solve import DEFAULT_TIMEOUT, check_timeout
 from lipcert.problem import Everywhere, Problem
 
 
@@ -36,6 +37,11 @@ def solve_monotone(
     timeout: float | None = None,
 ) -> MonotoneOutcome:
     """UsageError without a region, or with an input that there is not; UnsupportedModelError for fixed points."""
+    check_timeout(timeout)
+    if not 0 <= tolerance < math.inf:
+        raise UsageError(f"--tolerance: {tolerance} is no slope", hint="use a finite number >= 0")
+    if len(set(inputs)) < len(inputs):
+        raise UsageError(f"--inputs: {', '.join(map(str, inputs))} names an input twice")
     if isinstance(problem.query.region, Everywhere):
         raise UsageError("monotone needs a region", hint="give --box, --spec, or --center and --eps")
     for i in inputs:

@@ -17,11 +17,14 @@ from lipcert.methods.boxes import choose_boxes, choose_net
 from lipcert.methods.local.reach import Attained, branched_trees
 from lipcert.methods.lower.extremes import find_extremes
 from lipcert.methods.product.method import for_lipsdp_only
-from lipcert.planning.solve import DEFAULT_TIMEOUT
+from lipcert.planning.solve import DEFAULT_TIMEOUT, check_timeout
 from lipcert.problem import Everywhere, Problem
 
 SLACK = 2.0**-40
 """Relative room in claimed ends for a checker whose sums run in another order."""
+
+SPARE = 1e-300
+"""The same beside zero."""
 
 MAX_OUTPUTS = 64
 """Whose extremes are looked for, and proven at points."""
@@ -42,6 +45,7 @@ def solve_reach(problem: Problem, *, timeout: float | None = None, exact: bool =
 
     `exact` branches until no box is wider than what is attained in it by more than a hundredth.
     """
+    check_timeout(timeout)
     if isinstance(problem.query.region, Everywhere):
         raise UsageError("reach needs a region", hint="give --center and --eps, --box or --spec")
     if exact and for_lipsdp_only(problem) is not None:
@@ -62,8 +66,8 @@ def solve_reach(problem: Problem, *, timeout: float | None = None, exact: bool =
         if len(boxes):
             low, high = np.maximum(low, boxes[:, 0]), np.minimum(high, boxes[:, 1])
         seen = attained.lowest, attained.highest
-    room = SLACK * np.maximum(np.abs(low), np.abs(high)) + 1e-300
-    claim = BoxClaim(low - room, high + room, chosen.linear, trees, chosen.slopes)
+    low, high = (end + sign * (SLACK * np.abs(end) + SPARE) for end, sign in ((low, -1), (high, 1)))
+    claim = BoxClaim(low, high, chosen.linear, trees, chosen.slopes)
     verify_box(problem, claim, progress.arithmetic)
     return ReachOutcome(claim, _extremes(problem, seen, progress), time.monotonic() - started)
 

@@ -75,8 +75,7 @@ def solve(
     `resume` is where an earlier run ended; `save` is told now and then, and at the end of branching, how far it is.
     A KeyboardInterrupt ends the run with what is verified so far.
     """
-    if timeout is not None and not timeout >= 0:
-        raise UsageError(f"--timeout: {timeout} is not a number of seconds", hint="use 0 or more")
+    check_timeout(timeout)
     if gap is not None and not gap >= 1:
         raise UsageError(f"--gap: {gap} is not a ratio of bounds", hint="use 1 or more")
     if solver != "native":
@@ -134,6 +133,12 @@ def solve(
     outcome.seconds = time.monotonic() - started
     save(outcome, grown)
     return outcome
+
+
+def check_timeout(timeout: float | None) -> None:
+    """UsageError where it is no number of seconds."""
+    if timeout is not None and not timeout >= 0:
+        raise UsageError(f"--timeout: {timeout} is not a number of seconds", hint="use 0 or more")
 
 
 def _chosen(method: str, local: bool, exact: bool) -> list[Method]:

@@ -59,9 +59,10 @@ def build_monotone(model: Model, query: Query, outcome: MonotoneOutcome) -> Mono
                 "derivative": None if found is None else outcome.value,
                 "seconds": round(outcome.seconds, 6),
                 "claim": (
-                    "on this share of the region's box, at least, every Clarke derivative of every chosen output by "
-                    "every chosen input is at least -tolerance (decreasing: at most tolerance); derivative: that of "
-                    "the counterexample is at most this (decreasing: at least minus this)"
+                    "on this share, at least, of the box around the region, wherever it lies in the region, every "
+                    "Clarke derivative of every chosen output by every chosen input is at least -tolerance "
+                    "(decreasing: at most tolerance); derivative: that of the counterexample is at most this "
+                    "(decreasing: at least minus this)"
                 ),
             },
             "counterexample": None if found is None else encode(found),

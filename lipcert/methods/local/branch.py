@@ -23,6 +23,7 @@ from lipcert.certificate.linear_bounds import Bounded, in_ramps, piece_nets
 from lipcert.certificate.pieces import Cut, ends, infeasibility
 from lipcert.certificate.planes import Net
 from lipcert.graph import Elementwise, evaluate
+from lipcert.methods.base import OutOfTime
 from lipcert.methods.local.feasible import cut_planes, deepest
 from lipcert.methods.local.scalings import WHOLE, Known, merged
 from lipcert.methods.lower.directions import Jacobian
@@ -34,6 +35,9 @@ BATCH = 32
 
 ENTRIES = 2**23
 """... or fewer, so that their rows have this many coefficients."""
+
+STEP_SECONDS = 1.0
+"""About how long one round of cuts may take."""
 
 SKETCHES = 16
 """Random directions by which it is measured how much a neuron moves with the input."""
@@ -155,8 +159,14 @@ class Search:
                 Node((*node.cuts, Cut(*at, False)), node.group, point=node.point),
             )
         new = [half for node in worst for half in node.halves or ()]
-        self._inherit(new)
-        self._evaluate(new)
+        try:
+            self._inherit(new)
+            self._evaluate(new)
+        except (OutOfTime, KeyboardInterrupt):
+            for node in worst:  # as if they had not been cut
+                node.cut = node.halves = None
+                self._push(node)
+            raise
         for half in new:
             self._push(half)
         return True
@@ -183,7 +193,8 @@ class Search:
 
     def _batch(self) -> int:
         width = max(self.posed.graph.size(i) for i in range(len(self.posed.graph.nodes)))
-        return int(np.clip(ENTRIES // max(1, 2 * width * self.problem.size_in), 1, BATCH))
+        quick = STEP_SECONDS * self.evaluated / max(self.seconds, 1e-9)  # pieces in that time
+        return int(np.clip(min(ENTRIES // max(1, 2 * width * self.problem.size_in), quick / 2), 1, BATCH))
 
     def _evaluate(self, nodes: list[Node]) -> None:
         """Bound the pieces, and say which are empty."""
@@ -307,7 +318,8 @@ class Search:
             low, high = slopes_of(node, net)
             coming = np.maximum(*(np.abs(side) for side in rows.net.boxes[node.input]))
             coming = coming.reshape(pieces, rows.each, -1).max(axis=1)
-            score = (high - low) * coming * self.moves.get(body.input, np.zeros(1))
+            with np.errstate(all="ignore"):
+                score = np.nan_to_num((high - low) * coming * self.moves.get(body.input, np.zeros(1)))
             found[body.input] = found[body.input] + score if body.input in found else score
         return {at: score for at, score in found.items() if np.any(score > 0)}
 

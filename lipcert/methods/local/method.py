@@ -26,7 +26,7 @@ from lipcert.methods.lower.search import project, region_center
 from lipcert.methods.product.method import SLACK, SPARE, deadline, for_lipsdp_only
 from lipcert.problem import Everywhere, Problem
 
-MULTIPLICATIONS_A_SECOND = 2e9
+MULTIPLICATIONS_A_SECOND = 4e9
 
 
 SHARE = 0.1
@@ -175,29 +175,35 @@ def _branched(problem: Problem, progress: Progress, chosen: ChosenNet, known: Kn
     single = bool(known) or (problem.query.norm_out == math.inf and problem.size_out <= MAX_ROWS)
     groups = tuple((j,) for j in range(problem.size_out)) if single else (tuple(range(problem.size_out)),)
     search = Search(problem, chosen.net, by, groups, _branched_steps(problem, progress), known, steepest.look)
-    by.tick = lambda: None
+    by.tick = tick = deadline(progress)
     limit = progress.remaining() if progress.exact else min(UNASKED, UNASKED_SHARE * progress.remaining())
     began = paused = time.monotonic()
     stop: BaseException | None = None
     search.start()
     said = search.bound
     if progress.resume is not None:
+        by.tick = lambda: None  # half of the trees would be worth nothing
         search.resume(progress.resume.trees)
     while True:
+        by.tick = tick
         proof = search.proof_seconds
         now = time.monotonic()
         if now - began > limit or progress.remaining() < 1.5 * proof + 0.2:
             stop = OutOfTime() if progress.exact else None
             break
         try:
-            if not search.step(max(steepest.best, progress.attained()) * progress.gap):
+            target = max(steepest.best, progress.attained()) * progress.gap
+            if not search.step(target):
+                if search.bound > target:
+                    progress.notes.append("nothing is left that could be cut")
                 break
-        except KeyboardInterrupt as interrupt:
-            stop = interrupt
+        except (OutOfTime, KeyboardInterrupt) as ended:
+            stop = ended
             break
         if now - paused > PAUSE:
             paused = now
             progress.save(search.trees())
+            steepest.say()  # the planner may stop here
             if 8 * proof < now - began and search.bound < said * 0.99:
                 said = search.bound
                 yield _claim(search.bound, search.evidence(), chosen)

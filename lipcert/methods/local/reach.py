@@ -64,6 +64,9 @@ class ReachSearch(Search):
         below = self.attained.low[groups] - pick(low, pieces)[pieces % len(pick(low, pieces)), groups]
         return np.asarray(np.maximum(above, below) / self.attained.width[groups])
 
+    def _goes_on_with_inputs(self, still: int) -> bool:
+        return True  # cuts of neurons do not bound the outputs
+
     def _scores(self, net: Net, rows: BoundedRows) -> dict[int, np.ndarray]:
         """How far apart the lines of an open neuron are, times what it has to do with the output."""
         found = super()._scores(net, rows)

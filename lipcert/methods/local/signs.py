@@ -9,9 +9,10 @@ import numpy as np
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.claim import MonotoneClaim, Slope
 from lipcert.certificate.derivative import Rows as BoundedRows
+from lipcert.certificate.linear_bounds import whole_net
 from lipcert.certificate.planes import Net
 from lipcert.methods.base import Progress
-from lipcert.methods.boxes import choose_net
+from lipcert.methods.boxes import ChosenNet, choose_net
 from lipcert.methods.local.branch import FEW_INPUTS, Search, tree_of
 from lipcert.methods.lower.directions import Jacobian
 from lipcert.methods.lower.search import half_widths, project, region_center
@@ -19,7 +20,7 @@ from lipcert.problem import Ball, Box, Problem
 
 STEPS = 3
 SAMPLES = 256
-LEAST_SHARE = 1e-6
+LEAST_SHARE = 1e-5
 """Of the region: pieces are not made smaller where inputs are cut."""
 
 
@@ -71,7 +72,8 @@ def branched_signs(
 ) -> tuple[MonotoneClaim, Slope | None]:
     """A claim whose share is still to be proven, and the worst derivative that was seen."""
     by, region = progress.arithmetic, problem.query.region
-    chosen = choose_net(problem, progress)
+    few = problem.size_in <= FEW_INPUTS  # small pieces need no search for slopes
+    chosen = ChosenNet(whole_net(problem, by), ()) if few else choose_net(problem, progress)
     worst = WorstSlopes(problem, inputs, increasing)
     assert isinstance(region, Ball | Box)
     random = np.random.default_rng(0).uniform(-1, 1, (SAMPLES, problem.size_in))
@@ -79,7 +81,6 @@ def branched_signs(
     search = SignSearch(problem, chosen.net, worst, tolerance, by)
     if search.rule.gradient is not None:
         search.start()
-        few = problem.size_in <= FEW_INPUTS
         began = time.monotonic()
         while progress.remaining() > 2.5 * search.proof_seconds + 0.05 * (time.monotonic() - began):
             if not few and worst.value < -tolerance:

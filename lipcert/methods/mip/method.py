@@ -16,6 +16,8 @@ from lipcert.methods.lower.directions import Jacobian, attaining
 from lipcert.methods.mip.program import solve_mip, unsuited
 from lipcert.problem import Problem
 
+TOLERANCE = 1e-6
+
 SHARE = 0.5
 """Of the time that is left, which HiGHS may take."""
 
@@ -32,7 +34,10 @@ class MipMethod:
         answer = solve_mip(problem, progress.arithmetic, SHARE * progress.remaining())
         witness, gain = steepest(problem, answer.point)
         progress.witnesses.append(witness)
-        progress.notes.append(f"HiGHS says {answer.value:.9g}, at most {answer.bound:.9g} (not proven)")
+        said = f"HiGHS says {answer.value:.9g}, at most {answer.bound:.9g} (not proven)"
+        if answer.bound < progress.attained() * (1 - TOLERANCE):
+            said += f", which is wrong: {progress.attained():.9g} is attained"
+        progress.notes.append(said)
         known = replace(progress, exact=True, attained=lambda: max(gain, progress.attained()))
         yield from LocalMethod().claims(problem, known)
 
