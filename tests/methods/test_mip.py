@@ -140,7 +140,7 @@ def test_the_value_is_the_largest_norm_over_all_patterns(shape: Shape, norms: tu
 
 
 @pytest.mark.parametrize(
-    "activation", [LeakyRelu(0.1), LeakyRelu(1.7), LeakyRelu(-0.4), LeakyRelu(1.0), Abs()], ids=str
+    "activation", [LeakyRelu(0.1), LeakyRelu(1.7), LeakyRelu(-0.4), LeakyRelu(1.0), Abs()], ids=lambda a: a.describe()
 )
 @pytest.mark.parametrize("norms", NORMS)
 def test_other_activations_of_two_pieces(activation: Activation, norms: tuple[Norm, Norm]) -> None:
