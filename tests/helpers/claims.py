@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
+import time
 from collections.abc import Iterator
 
 from lipcert.certificate import Claim
 from lipcert.certificate.encoding import decode_claim, encode
-from lipcert.methods import Method, Progress, Unsuitable
+from lipcert.methods import Method, OutOfTime, Progress, Unsuitable
 from lipcert.problem import Problem
 
 
@@ -19,8 +21,16 @@ def through_json(claim: Claim) -> Claim:
     return again
 
 
+BRANCHING = {"local", "mip"}
+"""Methods that go on until time is over ..."""
+
+SECONDS = 1.5
+"""... which they get this much of."""
+
+
 def claims_of(method: Method, problem: Problem, linear: bool = True) -> Iterator[Claim]:
     """Its claims until it has no more, or says that it cannot go on; without `linear`, over intervals."""
     if method.accepts(problem) is None:
-        with contextlib.suppress(Unsuitable):
-            yield from method.claims(problem, Progress(linear=linear))
+        deadline = time.monotonic() + SECONDS if method.name in BRANCHING else math.inf
+        with contextlib.suppress(Unsuitable, OutOfTime):
+            yield from method.claims(problem, Progress(deadline, linear=linear))

@@ -61,7 +61,14 @@ def deepest(
 
     Multipliers are those of the planes as they are; where the depth is negative they show that there is no input.
     """
-    region = problem.query.region
+    region, k = problem.query.region, len(planes.offsets)
+    known = np.flatnonzero(np.isfinite(planes.offsets) & np.all(np.isfinite(planes.slopes), axis=1))
+    if len(known) < k:  # of the others nothing is known
+        weights = np.zeros(k)
+        if not known.size:
+            return box[0], weights, np.inf
+        x, weights[known], depth = deepest(problem, Planes(planes.slopes[known], planes.offsets[known]), box)
+        return x, weights, depth
     size = np.maximum(np.abs(planes.slopes).sum(axis=1), 1e-300)
     slopes, offsets = planes.slopes / size[:, None], planes.offsets / size
     if isinstance(region, Ball) and region.norm != np.inf:
