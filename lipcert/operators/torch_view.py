@@ -126,7 +126,8 @@ def _transposed_convolution(op: Convolution, weights: torch.Tensor) -> Map:
 
     def apply(y: torch.Tensor) -> torch.Tensor:
         maps = conv(y.reshape(-1, *op.out_shape), weights, None, op.strides, 0, 0, op.groups, op.dilations)
-        return functional.pad(maps, change).reshape(len(y), -1)
+        wider = functional.pad(maps, [max(side, 0) for side in change])  # a side may be cut by more than there is
+        return functional.pad(wider, [min(side, 0) for side in change]).reshape(len(y), -1)
 
     return apply
 

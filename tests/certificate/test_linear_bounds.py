@@ -425,7 +425,7 @@ def best_claim(problem: Problem, name: str, linear: bool) -> Claim | None:
     return min(found, key=lambda claim: claim.value, default=None)
 
 
-@pytest.mark.parametrize("name", [n for n in METHODS if n != "lipsdp"])
+@pytest.mark.parametrize("name", [n for n in METHODS if n in ("product", "gram")])
 def test_methods_bound_no_worse_with_linear_boxes(name: str) -> None:
     problem = loose_problem()
     usual, linear = (best_claim(problem, name, flag) for flag in (False, True))

@@ -39,6 +39,9 @@ ENTRIES = 2**23
 STEP_SECONDS = 1.0
 """About how long one round of cuts may take."""
 
+TINY = 1e-100
+"""Norms whose squares underflow are not proven as norms of matrices."""
+
 SKETCHES = 16
 """Random directions by which it is measured how much a neuron moves with the input."""
 
@@ -196,6 +199,7 @@ class Search:
         quick = STEP_SECONDS * self.evaluated / max(self.seconds, 1e-9)  # pieces in that time
         return int(np.clip(min(ENTRIES // max(1, 2 * width * self.problem.size_in), quick / 2), 1, BATCH))
 
+    @np.errstate(all="ignore")  # what overflows is refused by the kernel
     def _evaluate(self, nodes: list[Node]) -> None:
         """Bound the pieces, and say which are empty."""
         cuts = [node.cuts for node in nodes]
@@ -332,12 +336,15 @@ def _inside(kinks: tuple[float, ...], low: float, high: float) -> float | None:
     return found if low < found < high and math.isfinite(found) else None
 
 
+@np.errstate(all="ignore")
 def l2_estimate(rows: BoundedRows, piece: int) -> float:
     """About what the kernel can prove of the l2 norm of a piece."""
     matrix, spread = spread_norm(rows, piece)
-    return float(np.linalg.norm(matrix.value, 2)) * (1 + 1e-12) + spread if matrix.is_finite else math.inf
+    size = float(np.linalg.norm(matrix.value, 2)) if matrix.is_finite else math.inf
+    return size * (1 + 1e-12) + spread if size > TINY else math.inf
 
 
+@np.errstate(all="ignore")
 def _moves(problem: Problem) -> dict[int, np.ndarray]:
     """For each node about how much its entries move with the input, at the center of the region."""
     region = problem.query.region

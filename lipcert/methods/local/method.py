@@ -230,6 +230,7 @@ class Steepest:
         self.look(region_center(problem.query.region)[None])  # type: ignore[arg-type]
         self.best = max(self.best, progress.attained())
 
+    @np.errstate(all="ignore")
     def look(self, points: np.ndarray) -> None:
         """Remember the steepest of these points of the region."""
         query, m = self.problem.query, self.problem.size_out
