@@ -58,19 +58,26 @@ def reweighted(program: Program, tick: Callable[[], None]) -> Iterator[Iterate]:
         yield last[0]
 
 
+@np.errstate(all="ignore")  # what overflows is left to the exact program
 def _solved(
     program: Program, seen: np.ndarray, weights: np.ndarray, close: float, tick: Callable[[], None]
 ) -> tuple[Iterate, np.ndarray, float] | None:
     """The best iterate at these weights, how much near null vectors of P use each input, and the objective."""
     root = np.sqrt(weights)
-    _, values, basis = np.linalg.svd(seen / root, full_matrices=False)
+    try:
+        _, values, basis = np.linalg.svd(seen / root, full_matrices=False)
+    except np.linalg.LinAlgError:
+        return None
     basis = (basis[values > 1e-12 * values.max(initial=0.0)] / root).T
     reduced = replace(moved_inputs(program, basis), each_input=False)
     best = min(solve(reduced, tick, close), key=lambda iterate: iterate.objective, default=None)
     if best is None:
         return None
     inputs = slice(0, reduced.inputs)
-    inverse = np.linalg.inv(reduced.matrix(best.inputs, best.multipliers))[inputs, inputs]
+    try:
+        inverse = np.linalg.inv(reduced.matrix(best.inputs, best.multipliers))[inputs, inputs]
+    except np.linalg.LinAlgError:
+        return None
     used = np.einsum("ij,jk,ik->i", basis, inverse, basis)
     multipliers = float(best.inputs[0]) * weights
     return Iterate(multipliers, best.multipliers, float(multipliers.sum())), used, float(best.objective)
