@@ -155,6 +155,7 @@ def tree_box(problem: Problem, tree: Tree, output: int, whole: Net, by: Arithmet
     return low, high
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # overflow ends in inf or NaN, which proves nothing
 def rows_bound(problem: Problem, evidence: Rows, whole: Net, by: Arithmetic) -> float:
     """The largest norm of the Jacobian's rows over the pieces."""
     if not evidence.outputs or not (
