@@ -40,7 +40,7 @@ STEP_SECONDS = 1.0
 """About how long one round of cuts may take."""
 
 TINY = 1e-100
-"""Norms whose squares underflow are not proven as norms of matrices."""
+"""Norms whose squares underflow, or overflow at its inverse, are not proven as norms of matrices."""
 
 SKETCHES = 16
 """Random directions by which it is measured how much a neuron moves with the input."""
@@ -341,7 +341,7 @@ def l2_estimate(rows: BoundedRows, piece: int) -> float:
     """About what the kernel can prove of the l2 norm of a piece."""
     matrix, spread = spread_norm(rows, piece)
     size = float(np.linalg.norm(matrix.value, 2)) if matrix.is_finite else math.inf
-    return size * (1 + 1e-12) + spread if size > TINY else math.inf
+    return size * (1 + 1e-12) + spread if TINY < size < 1 / TINY else math.inf
 
 
 @np.errstate(all="ignore")
