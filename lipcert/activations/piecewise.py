@@ -142,6 +142,19 @@ class Relu(LeakyRelu):
     def __init__(self) -> None:
         super().__init__(0.0)
 
+    # bounds on many boxes ask for these all the time, and for a ramp they take no rounding
+
+    def enclose(self, lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return _unless_nan(np.maximum(lower, 0.0), np.maximum(upper, 0.0), lower, upper)
+
+    def slopes_within(
+        self, lower: np.ndarray, upper: np.ndarray, above: np.ndarray, below: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        wide = np.less(lower, upper)
+        flat = np.less_equal(lower, 0) & ~(above & np.equal(lower, 0) & wide)
+        steep = np.greater_equal(upper, 0) & ~(below & np.equal(upper, 0) & wide)
+        return _unless_nan(np.where(flat, 0.0, 1.0), np.where(steep, 1.0, 0.0), lower, upper)
+
     def describe(self) -> str:
         return self.name
 

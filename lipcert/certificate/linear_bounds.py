@@ -62,10 +62,6 @@ class Bounded:
         return Bounded(net, self.empty[kept], self.cut_nodes)
 
 
-Choose = Callable[[Net, int, np.ndarray, Bounds], Slopes | None]
-"""Slopes for the lines that bound rows of a node, given the net up to it and the box of the node so far."""
-
-
 def linear_boxes(problem: Problem, by: Arithmetic, slopes: tuple[Slopes, ...] = ()) -> list[Bounds]:
     """(lower, upper) of every node over the region, wider than those of boxes.propagate by roundings at most."""
     return boxes_of(problem, whole_net(problem, by, slopes), by)
@@ -93,29 +89,27 @@ def whole_net(problem: Problem, by: Arithmetic, slopes: tuple[Slopes, ...] = ())
     given = {chosen.node: chosen for chosen in slopes}
     if len(given) < len(slopes):
         raise NotProvedError("slopes of a node are given twice")
-    about = ("linear boxes", problem.graph, problem.x, problem.query.region, slopes or "none")
-    return by.kept(about, lambda: net_with(problem, by, lambda net, node, rows, box: given.get(node)))
-
-
-def net_with(problem: Problem, by: Arithmetic, choose: Choose) -> Net:
-    """The same with slopes that are chosen on the way."""
     if isinstance(problem.query.region, Everywhere):
         raise NotProvedError("linear bounds need a bounded region")
     if any(isinstance(node, State) for node in problem.graph.nodes):
         raise NotProvedError("linear bounds do not go through fixed points")
-    found = _bounded(problem, Pieces(1, {}), None, choose, by)
-    if found.empty.any():
-        raise NotProvedError("a box over the region is empty")  # by an overflow
-    return found.net
+
+    def found() -> Net:
+        bounded = _bounded(problem, Pieces(1, {}), None, given, by)
+        if bounded.empty.any():
+            raise NotProvedError("a box over the region is empty")  # by an overflow
+        return bounded.net
+
+    return by.kept(("linear boxes", problem.graph, problem.x, problem.query.region, slopes or "none"), found)
 
 
 def piece_nets(problem: Problem, pieces: Pieces, whole: Net, by: Arithmetic) -> Bounded:
     """The same over pieces of the region, a case each, given the net over the whole of it."""
-    return _bounded(problem, pieces, whole, None, by)
+    return _bounded(problem, pieces, whole, {}, by)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # overflow ends in inf or NaN, which bounds nothing
-def _bounded(problem: Problem, pieces: Pieces, whole: Net | None, choose: Choose | None, by: Arithmetic) -> Bounded:
+def _bounded(problem: Problem, pieces: Pieces, whole: Net | None, given: dict[int, Slopes], by: Arithmetic) -> Bounded:
     found, posed = ramped(problem.graph, by), in_ramps(problem, by)
     graph, region = posed.graph, problem.query.region
     net = Net(graph.nodes, x=posed.x, ball=region if isinstance(region, Ball) else None)
@@ -131,7 +125,7 @@ def _bounded(problem: Problem, pieces: Pieces, whole: Net | None, choose: Choose
             if whole is not None:
                 box = _within(box, whole.boxes[i], empty)
             if isinstance(node, Affine):
-                box = _improved(net, posed, i, box, pieces, choose, empty, by)
+                box = _improved(net, posed, i, box, pieces, given.get(i), empty, by)
             if i in pieces.ends:
                 box = _within(box, pieces.ends[i], empty)
             if i in pieces.ends or any(source in moved for source in node.inputs):
@@ -203,7 +197,7 @@ def _improved(
     i: int,
     box: Bounds,
     pieces: Pieces,
-    choose: Choose | None,
+    slopes: Slopes | None,
     empty: np.ndarray,
     by: Arithmetic,
 ) -> Bounds:
@@ -221,7 +215,6 @@ def _improved(
     lower, upper = np.full(box[0].shape, -np.inf), np.full(box[1].shape, np.inf)
     lower[case, rows], upper[case, rows] = low, high
     box = _within(box, (lower, upper), empty)
-    slopes = choose(net, i, rows, box) if choose is not None else None
     return box if slopes is None else _within(box, _with_slopes(net, i, slopes, by), empty)
 
 

@@ -26,7 +26,8 @@ def local_bound(problem: Problem, evidence: Local, whole: Net, by: Arithmetic) -
 
 
 def _part(problem: Problem, part: Rows | RowScaling, whole: Net, by: Arithmetic) -> float:
-    if not isinstance(part, RowScaling):
-        return rows_bound(problem, part, whole, by)
+    if not isinstance(part, RowScaling):  # of which the search has asked before
+        about = ("rows", problem.graph, problem.query, whole, part)
+        return by.kept(about, lambda: rows_bound(problem, part, whole, by))
     setting = prepare_split(problem, boxes_of(problem, whole, by), "open", by)
     return float(output_bounds(setting, part.inequality)[:, part.output].max(initial=0.0))

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from lipcert.activations import Activation
+from lipcert.activations import Activation, Relu
 from lipcert.activations.piecewise import PiecewiseLinear
 from lipcert.arithmetic.rounding import add_up, down, inflate, up
 
@@ -39,6 +39,8 @@ class Lines:
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # what is not finite says nothing
 def lines(activation: Activation, lower: np.ndarray, upper: np.ndarray) -> Lines:
     """Of a few slopes (of the chord, at the ends, least and largest) those whose lines are nearest at the middle."""
+    if isinstance(activation, Relu):
+        return _ramp_lines(lower, upper)
     slopes = _candidates(activation, lower, upper)
     cells = _cells(activation, lower, upper)
     middle = lower / 2 + upper / 2
@@ -51,6 +53,18 @@ def lines(activation: Activation, lower: np.ndarray, upper: np.ndarray) -> Lines
         return np.take_along_axis(found, best[None], axis=0)[0]
 
     return Lines(chosen(slopes, best_low), -chosen(low, best_low), chosen(slopes, best_high), chosen(high, best_high))
+
+
+def _ramp_lines(lower: np.ndarray, upper: np.ndarray) -> Lines:
+    """Zero or v below (t v is, for 0 <= t <= 1); the chord above: max(0, v) minus a line is largest at an end."""
+    chord = np.clip(np.nan_to_num(upper / (upper - lower), nan=1.0), 0, 1)
+    bent = (lower < 0) & (upper > 0)
+    slope = np.where(bent, chord, lower >= 0)
+    at_lower = np.where(slope == 0, 0.0, up(-down(slope * lower)))
+    at_upper = np.where(slope == 1, 0.0, up(upper - down(slope * upper)))
+    below = np.where(bent, upper > -lower, lower >= 0).astype(float)
+    zero = np.where(np.isnan(lower) | np.isnan(upper), np.nan, 0.0)
+    return Lines(below, zero, slope, np.where(bent, np.maximum(at_lower, at_upper), zero))
 
 
 def _scores(offsets: np.ndarray, distances: np.ndarray) -> np.ndarray:

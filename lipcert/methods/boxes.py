@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lipcert.activations import Relu
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.boxes import Bounds, propagate
 from lipcert.certificate.claim import Claim, Slopes
-from lipcert.certificate.linear_bounds import boxes_of, in_ramps, net_with, whole_net
+from lipcert.certificate.linear_bounds import boxes_of, whole_net
 from lipcert.certificate.planes import Net
 from lipcert.errors import NotProvedError
-from lipcert.graph import Affine, State
+from lipcert.graph import Affine, Elementwise, State
 from lipcert.methods.base import OutOfTime, Progress
 from lipcert.problem import Everywhere, Problem
 
@@ -87,30 +88,34 @@ def _found(problem: Problem, by: Arithmetic) -> dict[str, ChosenNet]:
 
 
 def _search_slopes(problem: Problem, progress: Progress) -> ChosenNet:
-    by = progress.arithmetic
+    """Without any where nothing is open."""
+    by, region = progress.arithmetic, problem.query.region
     plain = ChosenNet(whole_net(problem, by), ())
-    posed = in_ramps(problem, by)
-    if not _has_open_ramps(plain.net):
+    if isinstance(region, Everywhere) or not _has_open_ramps(plain.net):
         return plain
-    from lipcert.methods.device import choose_device
-    from lipcert.methods.ramp_slopes import SlopeSearch
+    import torch
 
-    before = by.tick
-    stop = _until(progress, (1 - SLOPES_SHARE) * progress.remaining())
-    search = SlopeSearch(posed, choose_device(progress.device), stop)
-    by.tick = stop
+    from lipcert.methods.device import choose_device
+    from lipcert.methods.propagation import Network, SlopeSearch, regions_on
+
+    device = choose_device(progress.device)
+    before, by.tick = by.tick, _until(progress, (1 - SLOPES_SHARE) * progress.remaining())
     try:
-        net = net_with(problem, by, search.choose)
+        network = Network(problem, device, torch.float32, by)
+        search = SlopeSearch(network, 1)
+        network.net(regions_on([region], device, torch.float32), search.improve)
+        slopes = tuple(search.slopes[0])
+        return ChosenNet(whole_net(problem, by, slopes), slopes)
     except OutOfTime:
         return plain
     finally:
         by.tick = before
-    return ChosenNet(net, tuple(search.slopes))
 
 
 def _has_open_ramps(net: Net) -> bool:
-    """Whether some line is below a ramp whose side is open, and more than one node reads from it."""
-    return any(np.any(net.slopes[i][0] < net.slopes[i][1]) for i in net.slopes)
+    """Whether the slope of some line below a ramp is free."""
+    ramps = [i for i, n in enumerate(net.nodes) if isinstance(n, Elementwise) and isinstance(n.activation, Relu)]
+    return any(np.any(net.slopes[i][0] < net.slopes[i][1]) for i in ramps)
 
 
 def _work(problem: Problem, boxes: list[Bounds]) -> float:

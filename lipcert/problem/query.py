@@ -8,7 +8,7 @@ import numpy as np
 
 from lipcert.arithmetic.enclosure import Enclosure, exact
 from lipcert.errors import UsageError
-from lipcert.graph import Affine, Graph, Input, Output
+from lipcert.graph import Affine, Graph, Input, Output, evaluate
 from lipcert.graph.nodes import renumbered
 from lipcert.operators import Identity, Selection
 from lipcert.problem.norms import Norm
@@ -51,6 +51,11 @@ class Problem:
     def everywhere(self) -> Problem:
         """The same problem without a region."""
         return replace(self, query=replace(self.query, region=Everywhere()))
+
+    def values(self, points: np.ndarray) -> list[np.ndarray]:
+        """Of every node at points (K, size_in), each (K, size), not rounded safely; free inputs are zero."""
+        free = {name: np.zeros((len(points), self.graph.size(i))) for name, i in self.graph.inputs.items()}
+        return evaluate(self.graph, free | {self.graph.nodes[self.x].origin: points})
 
     @property
     def size_in(self) -> int:

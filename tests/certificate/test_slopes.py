@@ -11,12 +11,10 @@ import pytest
 from lipcert.activations import Relu
 from lipcert.certificate import BoxClaim, verify_box
 from lipcert.certificate.arithmetic import Arithmetic
-from lipcert.certificate.boxes import Bounds
 from lipcert.certificate.claim import RampSlopes, Slopes
-from lipcert.certificate.linear_bounds import in_ramps, net_with, whole_net
-from lipcert.certificate.planes import Net
+from lipcert.certificate.linear_bounds import in_ramps, whole_net
 from lipcert.errors import NotProvedError
-from lipcert.graph import Elementwise, Graph
+from lipcert.graph import Affine, Elementwise, Graph
 from lipcert.methods import Progress
 from lipcert.methods.boxes import choose_net
 from lipcert.problem import Ball, Problem, Query, pose
@@ -40,20 +38,19 @@ def layers(seed: int) -> Problem:
     return problem_of(build.graph(), rng)
 
 
-def any_slopes(rng: np.random.Generator, problem: Problem) -> Callable[[Net, int, np.ndarray, Bounds], Slopes | None]:
-    """Random ones for every row and every ramp behind it."""
+def any_slopes(rng: np.random.Generator, problem: Problem) -> tuple[Slopes, ...]:
+    """Random ones for every row of every affine node and every ramp behind it."""
     graph = in_ramps(problem, Arithmetic()).graph
-
-    def choose(net: Net, node: int, rows: np.ndarray, box: Bounds) -> Slopes | None:
-        parts = []
-        for at, body in enumerate(graph.nodes[:node]):
-            if isinstance(body, Elementwise) and body.activation.name == "relu":
-                shape = len(rows), graph.size(at)
-                below, above = rng.uniform(0, 1, (2, *shape))
-                parts.append(RampSlopes(at, np.arange(shape[1], dtype=float), below, above))
-        return Slopes(node, rows.astype(float), tuple(parts)) if parts else None
-
-    return choose
+    found = []
+    for node, body in enumerate(graph.nodes):
+        rows, parts = np.arange(graph.size(node), dtype=float), []
+        for at, ramp in enumerate(graph.nodes[:node]):
+            if isinstance(body, Affine) and isinstance(ramp, Elementwise) and ramp.activation.name == "relu":
+                below, above = rng.uniform(0, 1, (2, len(rows), graph.size(at)))
+                parts.append(RampSlopes(at, np.arange(graph.size(at), dtype=float), below, above))
+        if parts:
+            found.append(Slopes(node, rows, tuple(parts)))
+    return tuple(found)
 
 
 @pytest.mark.parametrize("name", GRAPHS)
@@ -62,7 +59,7 @@ def test_no_value_leaves_the_boxes_by_random_slopes(name: str) -> None:
         rng = np.random.default_rng([seed, 7])
         problem = problem_of(GRAPHS[name](rng), rng)
         by = Arithmetic()
-        net = net_with(problem, by, any_slopes(rng, problem))
+        net = whole_net(problem, by, any_slopes(rng, problem))
         points = random_points(problem.query.region, problem.size_in, rng, 400)
         graph = in_ramps(problem, by).graph
         found = values(graph, {graph.nodes[problem.x].origin: points})

@@ -1,7 +1,7 @@
 """Branch and bound over the region: the worst piece is cut where the slopes that are open matter most.
 
-Every piece is bounded by the kernel's own arithmetic, so that what is found is what will be proven. Best first (Land
-and Doig 1960); cuts at kinks as in Bunel et al., JMLR 2020; whether a piece holds an input is a linear program.
+Pieces are bounded on the device in double precision, many at a time; the kernel bounds the leaves again. Best first
+(Land and Doig 1960); cuts at kinks as in Bunel et al., JMLR 2020; whether a piece holds an input is a linear program.
 """
 
 from __future__ import annotations
@@ -15,32 +15,38 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from lipcert.certificate import derivative
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.claim import Rows, RowScaling, Tree
-from lipcert.certificate.derivative import ChainRule, Gain, bound_rows, chain_rule, norm_bounds, slopes_of, spread_norm
-from lipcert.certificate.derivative import Rows as BoundedRows
-from lipcert.certificate.linear_bounds import Bounded, in_ramps, piece_nets
-from lipcert.certificate.pieces import Cut, ends, infeasibility
+from lipcert.certificate.derivative import Gain, slopes_of
+from lipcert.certificate.linear_bounds import piece_nets
+from lipcert.certificate.pieces import Cut, ends
 from lipcert.certificate.planes import Net
-from lipcert.graph import Elementwise, evaluate
+from lipcert.graph import Elementwise
+from lipcert.methods import propagation
 from lipcert.methods.base import OutOfTime
-from lipcert.methods.local.feasible import cut_planes, deepest
+from lipcert.methods.device import choose_device
+from lipcert.methods.local.feasible import deepest
 from lipcert.methods.local.scalings import WHOLE, Known, merged
 from lipcert.methods.lower.directions import Jacobian
 from lipcert.methods.lower.search import region_center
+from lipcert.methods.propagation import PieceBounds, as_arrays, rows_as_arrays, some_cases
 from lipcert.problem import Problem
 
-BATCH = 32
+BATCH = 64
 """Pieces that are cut at a time ..."""
 
 ENTRIES = 2**23
 """... or fewer, so that their rows have this many coefficients."""
 
+TIMED = 16
+"""Pieces by which it is measured how fast the kernel is."""
+
 STEP_SECONDS = 1.0
 """About how long one round of cuts may take."""
 
-TINY = 1e-100
-"""Norms whose squares underflow, or overflow at its inverse, are not proven as norms of matrices."""
+ROOM = 1 + 1e-9
+"""For the kernel, which rounds outward, in the norm of a matrix that it shall prove."""
 
 SKETCHES = 16
 """Random directions by which it is measured how much a neuron moves with the input."""
@@ -75,6 +81,15 @@ class Node:
     """Whether that is certain."""
 
 
+@dataclass(frozen=True, eq=False)
+class Bounded:
+    """Pieces: their boxes and slopes, the rows of the Jacobian over them, and these rows on the device."""
+
+    net: Net
+    rows: derivative.Rows
+    on_device: propagation.Rows
+
+
 @dataclass(eq=False)
 class Search:
     """Trees over the region: one for each group of outputs, and what the worst piece of each is bounded by."""
@@ -92,9 +107,11 @@ class Search:
     visit: Callable[[np.ndarray], None] = lambda points: None
     """Is told points of the region that are worth a look."""
 
+    device: str = "cpu"
+
     def __post_init__(self) -> None:
-        self.posed = in_ramps(self.problem, self.by)
-        self.rule: ChainRule = chain_rule(self.posed)
+        self.bounds = PieceBounds(self.problem, self.whole, choose_device(self.device), self.by)
+        self.posed, self.rule = self.bounds.posed, self.bounds.rule
         self.moves = _moves(self.posed)
         self.kinks = {
             node.input: node.activation.kinks for node in self.posed.graph.nodes if isinstance(node, Elementwise)
@@ -104,7 +121,9 @@ class Search:
         self.heap: list[tuple[float, float, int, Node]] = []
         self.evaluated = 0
         self.seconds = 0.0
-        """Of what the kernel will do again."""
+        """Of their evaluation."""
+
+        self.timed, self.proven, self.seconds_a_piece = 0, False, 0.0
 
     @property
     def bound(self) -> float:
@@ -141,7 +160,22 @@ class Search:
     @property
     def proof_seconds(self) -> float:
         """About what the kernel takes to replay the trees."""
-        return self.seconds / max(1, self.evaluated) * len(self.heap)
+        if not self.proven and len(self.heap) >= 4 * self.timed:
+            self.timed, self.seconds_a_piece = len(self.heap), self._time_kernel()
+        return self.seconds_a_piece * len(self.heap)
+
+    def took(self, seconds: float) -> None:
+        """The kernel has replayed the trees, in this time."""
+        self.proven, self.seconds_a_piece = True, seconds / max(1, len(self.heap))
+
+    def _time_kernel(self) -> float:
+        """Seconds a piece, of the worst ones."""
+        worst = [entry[3] for entry in heapq.nsmallest(TIMED, self.heap)]
+        began = time.monotonic()
+        bounded = piece_nets(self.problem, ends([node.cuts for node in worst], self.posed.graph), self.whole, self.by)
+        groups = np.array([self.groups[node.group] for node in worst])
+        derivative.bound_rows(self.posed, self.rule, bounded.net, groups, self.steps, self.by)
+        return (time.monotonic() - began) / max(1, len(worst))
 
     def step(self, target: float) -> bool:
         """Cut the worst pieces; False where the bound is at most the target, or nothing can be cut any more."""
@@ -177,7 +211,7 @@ class Search:
     def evidence(self) -> tuple[Rows | RowScaling, ...]:
         """Of each group the best that is proven, as the kernel replays it."""
         query = self.problem.query
-        spectral = self.bound * (1 + 2.0**-36) if query.norm_in == query.norm_out == 2 else 0.0
+        spectral = self.bound * ROOM if query.norm_in == query.norm_out == 2 else 0.0
         worst = [0.0] * len(self.groups)
         for _, bound, _, node in self.heap:
             worst[node.group] = max(worst[node.group], -bound)
@@ -199,49 +233,45 @@ class Search:
         quick = STEP_SECONDS * self.evaluated / max(self.seconds, 1e-9)  # pieces in that time
         return int(np.clip(min(ENTRIES // max(1, 2 * width * self.problem.size_in), quick / 2), 1, BATCH))
 
-    @np.errstate(all="ignore")  # what overflows is refused by the kernel
     def _evaluate(self, nodes: list[Node]) -> None:
         """Bound the pieces, and say which are empty."""
-        cuts = [node.cuts for node in nodes]
         began = time.monotonic()
-        bounded = piece_nets(self.problem, ends(cuts, self.posed.graph), self.whole, self.by)
-        self.seconds += time.monotonic() - began
-        self._feasible(nodes, bounded)
+        net = self.bounds.nets([node.cuts for node in nodes])
+        self._feasible(nodes, net)
         kept = [b for b, node in enumerate(nodes) if node.multipliers is None]
         self.evaluated += len(kept)
-        if not kept:
-            return
-        bounded = bounded.of(np.array(kept))
-        groups = np.array([self.groups[nodes[b].group] for b in kept])
-        began = time.monotonic()
-        rows = bound_rows(self.posed, self.rule, bounded.net, groups, self.steps, self.by)
-        found = self._measure(bounded.net, rows, np.array([nodes[b].group for b in kept]))
+        if kept:
+            groups = np.array([nodes[b].group for b in kept])
+            self._bound([nodes[b] for b in kept], some_cases(net, np.array(kept)), groups)
         self.seconds += time.monotonic() - began
-        scores = self._scores(bounded.net, rows)
-        inputs = self._input_cuts(bounded.net, rows, scores) if self.problem.size_in <= FEW_INPUTS else {}
-        for k, b in enumerate(kept):
-            node = nodes[b]
+
+    @np.errstate(all="ignore")  # what overflows is refused by the kernel
+    def _bound(self, nodes: list[Node], net: propagation.Net, groups: np.ndarray) -> None:
+        rows = self.bounds.rows(net, np.array([self.groups[g] for g in groups]), self.steps)
+        bounded = Bounded(as_arrays(net), rows_as_arrays(rows), rows)
+        found = self._measure(bounded, groups)
+        scores = self._scores(bounded)
+        inputs = self._input_cuts(bounded, scores) if self.problem.size_in <= FEW_INPUTS else {}
+        for k, node in enumerate(nodes):
             node.bound = float(found[k])  # not that of the piece that it was cut from: the kernel bounds leaves alone
             node.choices = inputs.get(k) or self._choices(bounded.net, scores, k)
 
-    def _measure(self, net: Net, rows: BoundedRows, groups: np.ndarray) -> np.ndarray:
+    def _measure(self, bounded: Bounded, groups: np.ndarray) -> np.ndarray:
         """(pieces,) what is to be made small: the norm of the Jacobian."""
-        query = self.problem.query
-        found = norm_bounds(rows, query.norm_in, query.norm_out, self.by)
-        if query.norm_in == query.norm_out == 2 and rows.each > 1:
-            found = np.minimum(found, [l2_estimate(rows, b) for b in range(len(found))])
-        return found
+        return self.bounds.norms(bounded.on_device, self.problem.query.norm_in, self.problem.query.norm_out)
 
-    def _feasible(self, nodes: list[Node], bounded: Bounded) -> None:
+    def _feasible(self, nodes: list[Node], net: propagation.Net) -> None:
         """Multipliers of the pieces that hold no input; an input of the others, as far as planes tell."""
-        for b in np.flatnonzero(bounded.empty).tolist():
+        assert net.empty is not None
+        empty = net.empty.cpu().numpy()
+        for b in np.flatnonzero(empty).tolist():
             nodes[b].multipliers = np.zeros(len(nodes[b].cuts))
-        asked = [b for b, node in enumerate(nodes) if not (bounded.empty[b] or node.inside or not node.cuts)]
+        asked = [b for b, node in enumerate(nodes) if not (empty[b] or node.inside or not node.cuts)]
         if not asked:
             return
         cuts = [node.cuts for node in nodes]
-        planes = cut_planes(self.posed, bounded, [cuts[b] if b in asked else () for b in range(len(nodes))], self.by)
-        low, high = bounded.net.boxes[self.posed.x]
+        planes = self.bounds.cut_planes(net, [cuts[b] if b in asked else () for b in range(len(nodes))])
+        low, high = (side.cpu().numpy() for side in net.boxes[self.posed.x])
         found, new = [np.zeros(len(path)) for path in cuts], []
         for b in asked:
             x, multipliers, depth = deepest(self.problem, planes[b], (low[b % len(low)], high[b % len(high)]))
@@ -250,9 +280,9 @@ class Search:
             else:
                 nodes[b].point = x
                 new.append(x)
-        excess = infeasibility(bounded, cuts, found, self.by)
+        proven = self.bounds.are_empty(net, cuts, found)
         for b in asked:
-            if excess[b] < 0:
+            if proven[b]:
                 nodes[b].multipliers = found[b]
         if new:
             self.visit(np.array(new))
@@ -262,28 +292,21 @@ class Search:
         known = [node for node in halves if node.point is not None]
         if not known:
             return
-        values = self._values(np.array([node.point for node in known]))
+        values = self.posed.values(np.array([node.point for node in known]))
         for i, node in enumerate(known):
             sides = [(values[cut.node][i, cut.entry], cut) for cut in node.cuts]
             node.inside = all(value < cut.at if cut.below else value > cut.at for value, cut in sides)
             if not node.inside:
                 node.point = None
 
-    def _values(self, points: np.ndarray) -> list[np.ndarray]:
-        graph = self.posed.graph
-        free = {name: np.zeros((len(points), graph.size(i))) for name, i in graph.inputs.items()}
-        return evaluate(graph, free | {graph.nodes[self.posed.x].origin: points})
-
     def _goes_on_with_inputs(self, still: int) -> bool:
         """Whether a piece with so many open neurons is cut at an input."""
         return still > MANY_OPEN
 
-    def _input_cuts(
-        self, net: Net, rows: BoundedRows, scores: dict[int, np.ndarray]
-    ) -> dict[int, list[tuple[int, int, float]]]:
+    def _input_cuts(self, bounded: Bounded, scores: dict[int, np.ndarray]) -> dict[int, list[tuple[int, int, float]]]:
         """Pieces with many open neurons are halved along the input that the outputs move with most."""
-        low, high = net.boxes[self.posed.x]
-        size = np.maximum(*(np.abs(side) for side in rows.entries())).max(axis=1)
+        low, high = bounded.net.boxes[self.posed.x]
+        size = np.maximum(*(np.abs(side) for side in bounded.rows.entries())).max(axis=1)
         middle = np.broadcast_to(low / 2 + high / 2, size.shape)
         self.visit(middle)
         found = {}
@@ -309,8 +332,9 @@ class Search:
                     ranked.append((float(row[entry]), at, entry, place))
         return [(at, entry, place) for _, at, entry, place in sorted(ranked, reverse=True)]
 
-    def _scores(self, net: Net, rows: BoundedRows) -> dict[int, np.ndarray]:
+    def _scores(self, bounded: Bounded) -> dict[int, np.ndarray]:
         """For each node that can be cut, (pieces, entries): how much its open slopes matter."""
+        net, rows = bounded.net, bounded.rows
         pieces = len(rows.net.boxes[0][0]) // rows.each
         found: dict[int, np.ndarray] = {}
         graph = self.posed.graph
@@ -334,14 +358,6 @@ def _inside(kinks: tuple[float, ...], low: float, high: float) -> float | None:
     known = [kink for kink in kinks if low < kink < high]
     found = min(known, key=lambda kink: abs(kink - middle)) if known else middle
     return found if low < found < high and math.isfinite(found) else None
-
-
-@np.errstate(all="ignore")
-def l2_estimate(rows: BoundedRows, piece: int) -> float:
-    """About what the kernel can prove of the l2 norm of a piece."""
-    matrix, spread = spread_norm(rows, piece)
-    size = float(np.linalg.norm(matrix.value, 2)) if matrix.is_finite else math.inf
-    return size * (1 + 1e-12) + spread if TINY < size < 1 / TINY else math.inf
 
 
 @np.errstate(all="ignore")

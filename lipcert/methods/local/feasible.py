@@ -2,56 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from lipcert.certificate.arithmetic import Arithmetic
-from lipcert.certificate.linear_bounds import Bounded
-from lipcert.certificate.pieces import Cut
-from lipcert.certificate.planes import pick, upper_bounds
+from lipcert.methods.propagation import Planes
 from lipcert.problem import Ball, Problem, dual
 
-MARGIN = 1e-9
-"""Relative, by which a piece has to be empty: the kernel has to see it."""
-
 STEPS = 300
-
-
-@dataclass(frozen=True, eq=False)
-class Planes:
-    """slopes x + offsets is at least 0 at every input of the piece: (K, n), (K,)."""
-
-    slopes: np.ndarray
-    offsets: np.ndarray
-
-
-def cut_planes(problem: Problem, bounded: Bounded, cuts: list[tuple[Cut, ...]], by: Arithmetic) -> list[Planes]:
-    """For each piece those of its cuts, by linear bounds."""
-    net, n = bounded.net, problem.size_in
-    case = np.array([b for b, path in enumerate(cuts) for _ in path], dtype=int)
-    every = [cut for path in cuts for cut in path]
-    slopes = np.zeros((len(every), n))
-
-    def catch(position: int, coefficients: np.ndarray) -> None:
-        if position == net.x:
-            slopes[rows] = coefficients
-
-    offsets = np.zeros(len(every))
-    nodes = np.array([cut.node for cut in every], dtype=int)
-    for node in np.unique(nodes):
-        rows = np.flatnonzero(nodes == node)
-        sign = np.array([-1.0 if every[k].below else 1.0 for k in rows])
-        start = np.zeros((len(rows), net.boxes[node][0].shape[-1]))
-        start[np.arange(len(rows)), [every[k].entry for k in rows]] = sign
-        found = upper_bounds(net, {int(node): start}, case[rows], by, trace=catch)
-        low, high = (pick(side, case[rows]) for side in net.boxes[net.x])
-        most = np.maximum(slopes[rows] * low, slopes[rows] * high).sum(axis=1)
-        if net.ball is not None:
-            around = np.linalg.norm(slopes[rows], ord=dual(net.ball.norm), axis=1) * net.ball.eps
-            most = np.minimum(most, slopes[rows] @ net.ball.center + around)
-        offsets[rows] = found - most - sign * np.array([every[k].at for k in rows])
-    return [Planes(slopes[case == b], offsets[case == b]) for b in range(len(cuts))]
 
 
 def deepest(
@@ -61,21 +17,21 @@ def deepest(
 
     Multipliers are those of the planes as they are; where the depth is negative they show that there is no input.
     """
-    region, k = problem.query.region, len(planes.offsets)
-    known = np.flatnonzero(np.isfinite(planes.offsets) & np.all(np.isfinite(planes.slopes), axis=1))
-    if len(known) < k:  # of the others nothing is known
-        weights = np.zeros(k)
-        if not known.size:
-            return box[0], weights, np.inf
-        x, weights[known], depth = deepest(problem, Planes(planes.slopes[known], planes.offsets[known]), box)
-        return x, weights, depth
-    size = np.maximum(np.abs(planes.slopes).sum(axis=1), 1e-300)
-    slopes, offsets = planes.slopes / size[:, None], planes.offsets / size
+    region = problem.query.region
+    with np.errstate(over="ignore", invalid="ignore"):
+        size = np.maximum(np.abs(planes.slopes).sum(axis=1), 1e-300)
+        slopes, offsets = planes.slopes / size[:, None], planes.offsets / size
+    known = np.isfinite(offsets) & np.all(np.isfinite(slopes), axis=1)  # of the others nothing is known
+    multipliers = np.zeros(len(size))
+    if not known.any():
+        return box[0], multipliers, np.inf
+    slopes, offsets = slopes[known], offsets[known]
     if isinstance(region, Ball) and region.norm != np.inf:
         x, weights, depth = _in_ball(slopes, offsets, region)
     else:
         x, weights, depth = _in_box(slopes, offsets, box)
-    return x, weights / size, depth
+    multipliers[known] = weights / size[known]
+    return x, multipliers, depth
 
 
 def _in_box(

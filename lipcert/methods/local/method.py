@@ -11,15 +11,16 @@ import numpy as np
 
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.claim import Claim, Local, Rows, RowScaling, Witness
-from lipcert.certificate.derivative import ChainRule, bound_rows, chain_rule, norm_bounds, row_bounds
+from lipcert.certificate.derivative import ChainRule, bound_rows, chain_rule, norm_bounds, row_bounds, spread_norm
 from lipcert.certificate.derivative import Rows as BoundedRows
 from lipcert.certificate.linear_bounds import in_ramps, whole_net
+from lipcert.certificate.local import local_bound
 from lipcert.errors import NotProvedError
 from lipcert.graph import Affine
 from lipcert.methods.base import OutOfTime, Progress, Unsuitable
 from lipcert.methods.boxes import ChosenNet, choose_net
 from lipcert.methods.lipsdp import LipSdpMethod
-from lipcert.methods.local.branch import Search, l2_estimate
+from lipcert.methods.local.branch import Search
 from lipcert.methods.local.scalings import WHOLE, Known, merged, of_rows, with_resumed, with_scalings
 from lipcert.methods.lower.directions import Jacobian, steepest_directions
 from lipcert.methods.lower.search import project, region_center
@@ -27,7 +28,10 @@ from lipcert.methods.product.method import SLACK, SPARE, deadline, for_lipsdp_on
 from lipcert.problem import Everywhere, Problem
 
 MULTIPLICATIONS_A_SECOND = 4e9
+"""Of coefficients on their way back, in the kernel."""
 
+TINY = 1e-100
+"""Norms whose squares underflow, or overflow at its inverse, are not proven as norms of matrices."""
 
 SHARE = 0.1
 """Of the time that is left, which planes for every entry of the Jacobian may take."""
@@ -51,6 +55,9 @@ UNASKED_SHARE = 0.3
 
 PAUSE = 10.0
 """Seconds of branching after which what is found is claimed, if the proof takes a small part of that."""
+
+ROUNDING = 1e-7
+"""By which the kernel's bounds may be above those of the search."""
 
 SMALL = 1e7
 """Multiplications for the planes of all entries of a row, up to which pieces have them: else cuts gain more."""
@@ -153,10 +160,18 @@ def _over_all(problem: Problem, rule: ChainRule, chosen: ChosenNet, steps: int, 
         raise Unsuitable(reason.message) from None
     value, spectral = float(norm_bounds(rows, query.norm_in, query.norm_out, by)[0]), 0.0
     if query.norm_in == query.norm_out == 2 and rows.each > 1:
-        estimate = l2_estimate(rows, 0)
+        estimate = _l2_estimate(rows)
         if estimate < value:
             value = spectral = estimate
     return _OverAll(rows, steps, _claim(value, (_whole(problem, steps, _room(spectral)),), chosen))
+
+
+@np.errstate(all="ignore")
+def _l2_estimate(rows: BoundedRows) -> float:
+    """About what the kernel can prove of the l2 norm over the whole region."""
+    matrix, spread = spread_norm(rows, 0)
+    size = float(np.linalg.norm(matrix.value, 2)) if matrix.is_finite else math.inf
+    return size * (1 + 1e-12) + spread if TINY < size < 1 / TINY else math.inf
 
 
 def _room(value: float) -> float:
@@ -174,7 +189,8 @@ def _branched(problem: Problem, progress: Progress, chosen: ChosenNet, known: Kn
         return
     single = bool(known) or (problem.query.norm_out == math.inf and problem.size_out <= MAX_ROWS)
     groups = tuple((j,) for j in range(problem.size_out)) if single else (tuple(range(problem.size_out)),)
-    search = Search(problem, chosen.net, by, groups, _branched_steps(problem, progress), known, steepest.look)
+    steps = _branched_steps(problem, progress)
+    search = Search(problem, chosen.net, by, groups, steps, known, steepest.look, progress.device)
     by.tick = tick = deadline(progress)
     limit = progress.remaining() if progress.exact else min(UNASKED, UNASKED_SHARE * progress.remaining())
     began = paused = time.monotonic()
@@ -189,10 +205,14 @@ def _branched(problem: Problem, progress: Progress, chosen: ChosenNet, known: Kn
         proof = search.proof_seconds
         now = time.monotonic()
         if now - began > limit or progress.remaining() < 1.5 * proof + 0.2:
+            if now - began <= limit and not search.proven and search.bound < said:
+                said = search.bound  # it may take less than it seems: then there is time left
+                yield from _proven(problem, search, chosen, progress)
+                continue
             stop = OutOfTime() if progress.exact else None
             break
         try:
-            target = max(steepest.best, progress.attained()) * progress.gap
+            target = max(steepest.best, progress.attained()) * max(1.0, progress.gap * (1 - ROUNDING))
             if not search.step(target):
                 if search.bound > target:
                     progress.notes.append("nothing is left that could be cut")
@@ -206,14 +226,29 @@ def _branched(problem: Problem, progress: Progress, chosen: ChosenNet, known: Kn
             steepest.say()  # the planner may stop here
             if 8 * proof < now - began and search.bound < said * 0.99:
                 said = search.bound
-                yield _claim(search.bound, search.evidence(), chosen)
+                yield from _proven(problem, search, chosen, progress)
     progress.save(search.trees())
     steepest.say()
     if search.bound < said:
         progress.notes.append(f"{search.evaluated} pieces")
-        yield _claim(search.bound, search.evidence(), chosen)
+        yield from _proven(problem, search, chosen, progress)
     if stop is not None:
         raise stop
+
+
+def _proven(problem: Problem, search: Search, chosen: ChosenNet, progress: Progress) -> Iterator[Claim]:
+    """What the kernel makes of the trees; nothing where it refuses one of them."""
+    before, progress.arithmetic.tick = progress.arithmetic.tick, lambda: None  # half of a proof is worth nothing
+    parts, began = search.evidence(), time.monotonic()
+    try:
+        value = local_bound(problem, Local(parts), chosen.net, progress.arithmetic)
+        search.took(time.monotonic() - began)
+    except NotProvedError as reason:
+        progress.notes.append(f"the pieces are not proven: {reason.message}")
+        return
+    finally:
+        progress.arithmetic.tick = before
+    yield _claim(value, parts, chosen)
 
 
 def _branched_steps(problem: Problem, progress: Progress) -> int:

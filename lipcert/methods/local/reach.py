@@ -6,15 +6,12 @@ import time
 
 import numpy as np
 
-from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.claim import Tree
-from lipcert.certificate.derivative import Rows as BoundedRows
-from lipcert.certificate.linear_bounds import in_ramps
-from lipcert.certificate.planes import Net, pick
-from lipcert.graph import Elementwise, evaluate
+from lipcert.certificate.planes import pick
+from lipcert.graph import Elementwise
 from lipcert.methods.base import Progress
 from lipcert.methods.boxes import ChosenNet
-from lipcert.methods.local.branch import Search, tree_of
+from lipcert.methods.local.branch import Bounded, Search, tree_of
 from lipcert.methods.local.scalings import WHOLE
 from lipcert.methods.lower.search import project
 from lipcert.problem import Problem
@@ -31,10 +28,8 @@ class Attained:
 
     def look(self, points: np.ndarray) -> None:
         """Remember the most extreme of these points of the region."""
-        graph = self.problem.graph
         points = project(self.problem.query.region, points)
-        free = {name: np.zeros((len(points), graph.size(i))) for name, i in graph.inputs.items()}
-        values = evaluate(graph, free | {graph.nodes[self.problem.x].origin: points})[self.problem.y]
+        values = self.problem.values(points)[self.problem.y]
         for j in range(values.shape[1]):
             low, high = int(values[:, j].argmin()), int(values[:, j].argmax())
             if values[low, j] < self.low[j]:
@@ -52,13 +47,13 @@ class Attained:
 class ReachSearch(Search):
     """The worst piece is the one whose box reaches farthest beyond what is attained, over its width."""
 
-    def __init__(self, problem: Problem, chosen: ChosenNet, attained: Attained, by: Arithmetic) -> None:
+    def __init__(self, problem: Problem, chosen: ChosenNet, attained: Attained, progress: Progress) -> None:
         self.attained = attained
         groups = tuple((j,) for j in range(problem.size_out))
-        super().__init__(problem, chosen.net, by, groups, 1, (), attained.look)
+        super().__init__(problem, chosen.net, progress.arithmetic, groups, 1, (), attained.look, progress.device)
 
-    def _measure(self, net: Net, rows: BoundedRows, groups: np.ndarray) -> np.ndarray:
-        low, high = net.boxes[in_ramps(self.problem, self.by).y]
+    def _measure(self, bounded: Bounded, groups: np.ndarray) -> np.ndarray:
+        low, high = bounded.net.boxes[self.posed.y]
         pieces = np.arange(len(groups))
         above = pick(high, pieces)[pieces % len(pick(high, pieces)), groups] - self.attained.high[groups]
         below = self.attained.low[groups] - pick(low, pieces)[pieces % len(pick(low, pieces)), groups]
@@ -67,12 +62,12 @@ class ReachSearch(Search):
     def _goes_on_with_inputs(self, still: int) -> bool:
         return True  # cuts of neurons do not bound the outputs
 
-    def _scores(self, net: Net, rows: BoundedRows) -> dict[int, np.ndarray]:
+    def _scores(self, bounded: Bounded) -> dict[int, np.ndarray]:
         """How far apart the lines of an open neuron are, times what it has to do with the output."""
-        found = super()._scores(net, rows)
+        found = super()._scores(bounded)
         for node in self.posed.graph.nodes:
             if isinstance(node, Elementwise) and node.input in found:
-                low, high = net.boxes[node.input]
+                low, high = bounded.net.boxes[node.input]
                 with np.errstate(all="ignore"):
                     apart = np.nan_to_num(np.maximum(-low, 0) * np.maximum(high, 0) / (high - low))
                 moves = self.moves.get(node.input, np.ones(1))
@@ -83,7 +78,7 @@ class ReachSearch(Search):
 
 def branched_trees(problem: Problem, chosen: ChosenNet, attained: Attained, progress: Progress) -> tuple[Tree, ...]:
     """A tree for each output, until boxes are as tight as progress.gap or there is just time for the proof."""
-    search = ReachSearch(problem, chosen, attained, progress.arithmetic)
+    search = ReachSearch(problem, chosen, attained, progress)
     if search.rule.gradient is None:
         return ()
     began = time.monotonic()

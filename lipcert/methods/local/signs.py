@@ -6,14 +6,12 @@ import time
 
 import numpy as np
 
-from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.claim import MonotoneClaim, Slope
-from lipcert.certificate.derivative import Rows as BoundedRows
 from lipcert.certificate.linear_bounds import whole_net
 from lipcert.certificate.planes import Net
 from lipcert.methods.base import Progress
 from lipcert.methods.boxes import ChosenNet, choose_net
-from lipcert.methods.local.branch import FEW_INPUTS, Search, tree_of
+from lipcert.methods.local.branch import FEW_INPUTS, Bounded, Search, tree_of
 from lipcert.methods.lower.directions import Jacobian
 from lipcert.methods.lower.search import half_widths, project, region_center
 from lipcert.problem import Ball, Box, Problem
@@ -46,15 +44,16 @@ class WorstSlopes:
 class SignSearch(Search):
     """Pieces on which a sign is open: the largest first where inputs are cut, else the one that is farthest off."""
 
-    def __init__(self, problem: Problem, whole: Net, worst: WorstSlopes, tolerance: float, by: Arithmetic) -> None:
+    def __init__(self, problem: Problem, whole: Net, worst: WorstSlopes, tolerance: float, progress: Progress) -> None:
         self.worst, self.tolerance = worst, tolerance
-        super().__init__(problem, whole, by, (tuple(range(problem.size_out)),), STEPS, (), worst.look)
+        every = tuple(range(problem.size_out))
+        super().__init__(problem, whole, progress.arithmetic, (every,), STEPS, (), worst.look, progress.device)
 
-    def _measure(self, net: Net, rows: BoundedRows, groups: np.ndarray) -> np.ndarray:
-        low, high = (side[:, :, self.worst.inputs] for side in rows.entries())
+    def _measure(self, bounded: Bounded, groups: np.ndarray) -> np.ndarray:
+        low, high = (side[:, :, self.worst.inputs] for side in bounded.rows.entries())
         least, most = (low, high) if self.worst.sign > 0 else (-high, -low)
         holds, fails = np.all(least >= -self.tolerance, axis=(1, 2)), np.any(most < -self.tolerance, axis=(1, 2))
-        size = self._shares(net, len(groups)) if self.problem.size_in <= FEW_INPUTS else -least.min(axis=(1, 2))
+        size = self._shares(bounded.net, len(groups)) if self.problem.size_in <= FEW_INPUTS else -least.min(axis=(1, 2))
         return np.where(holds | fails, 0.0, size)
 
     def _shares(self, net: Net, pieces: int) -> np.ndarray:
@@ -78,7 +77,7 @@ def branched_signs(
     assert isinstance(region, Ball | Box)
     random = np.random.default_rng(0).uniform(-1, 1, (SAMPLES, problem.size_in))
     worst.look(region_center(region) + random * half_widths(region, problem.size_in))
-    search = SignSearch(problem, chosen.net, worst, tolerance, by)
+    search = SignSearch(problem, chosen.net, worst, tolerance, progress)
     if search.rule.gradient is not None:
         search.start()
         began = time.monotonic()

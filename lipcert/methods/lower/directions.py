@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lipcert.graph import Affine, Elementwise, FixedPoint, Groupwise, Product, evaluate
+from lipcert.graph import Affine, Elementwise, FixedPoint, Groupwise, Product
 from lipcert.methods.base import Progress
 from lipcert.problem import Norm, Problem
 
@@ -13,15 +13,10 @@ class Jacobian:
     """The float64 Jacobian of y in x at a batch of points, as products; one side is taken at kinks."""
 
     def __init__(self, problem: Problem, points: np.ndarray) -> None:
-        self.problem = problem
-        graph = problem.graph
-        inputs = {
-            name: points if i == problem.x else np.zeros((len(points), graph.size(i)))
-            for name, i in graph.inputs.items()
-        }
-        if any(isinstance(node, FixedPoint) for node in problem.graph.nodes):
+        self.problem, graph = problem, problem.graph
+        if any(isinstance(node, FixedPoint) for node in graph.nodes):
             raise TypeError("fixed points are not searched")
-        self._values = evaluate(graph, inputs)
+        self._values = problem.values(points)
         self._slopes = {
             i: node.activation.derivative(self._values[node.input])
             for i, node in enumerate(graph.nodes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lipcert.activations.templated import TemplatedGroups
-from lipcert.graph import FixedPoint, Groupwise, evaluate
+from lipcert.graph import FixedPoint, Groupwise
 from lipcert.methods.base import Progress
 from lipcert.methods.lower.directions import Jacobian
 from lipcert.methods.lower.search import half_widths, project, region_center
@@ -37,7 +37,7 @@ def find_extremes(problem: Problem, progress: Progress, seed: int = 0) -> tuple[
         if start:
             points = project(region, center + random.uniform(-1, 1, points.shape) * widths)
         for step in np.geomspace(1.0, 0.02, STEPS):
-            found = _score(problem, points, goals)
+            found = (problem.values(points)[problem.y] * goals).sum(axis=1)
             better = found > value
             best[better], value[better] = points[better], found[better]
             if progress.remaining() < stop:
@@ -58,11 +58,3 @@ def _direction(region: Ball | Box, uphill: np.ndarray) -> np.ndarray:
         return uphill / np.maximum(np.linalg.norm(uphill, axis=1, keepdims=True), 1e-300)
     largest = np.abs(uphill).argmax(axis=1)[:, None]
     return np.where(np.arange(uphill.shape[1]) == largest, np.sign(uphill), 0.0)
-
-
-def _score(problem: Problem, points: np.ndarray, goals: np.ndarray) -> np.ndarray:
-    graph = problem.graph
-    inputs = {
-        name: points if i == problem.x else np.zeros((len(points), graph.size(i))) for name, i in graph.inputs.items()
-    }
-    return np.asarray((evaluate(graph, inputs)[problem.y] * goals).sum(axis=1))

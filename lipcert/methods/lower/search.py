@@ -79,6 +79,7 @@ def _ascend(
     """Adam on the log of the finite-difference ratio, projected to the region; returns the final points."""
     import torch
 
+    from lipcert.methods.adam import Adam
     from lipcert.methods.device import choose_device
     from lipcert.methods.lower.torch_network import TorchNetwork
 
@@ -90,21 +91,19 @@ def _ascend(
     x = torch.as_tensor(points, dtype=torch.float32, device=network.device)
     d = torch.as_tensor(random.standard_normal(points.shape), dtype=torch.float32, device=network.device)
     variables = [torch.zeros_like(x).requires_grad_(), d.requires_grad_()]
-    optimiser = torch.optim.Adam(variables, lr=0.1)
+    optimiser = Adam(variables, 0.1)
     steps = np.geomspace(0.3, 1e-3, STEPS)
     stop = _at_most(progress, min(SECONDS, SHARE * progress.remaining()))
     for h in steps:
         if stop.remaining() < 0:
             break
-        optimiser.zero_grad()
         offset, direction = variables
         here = x + offset * scale
         move = h * scale * direction / direction.norm(dim=1, keepdim=True).clamp_min(1e-30) * math.sqrt(len(scale))
         if not free:
             move = move.clamp(-h * scale, h * scale)
         rise = _norm(network(here + move) - network(here - move), q)
-        (-(rise / _norm(2 * move, p).clamp_min(1e-30)).clamp_min(1e-30).log().sum()).backward()
-        optimiser.step()
+        optimiser.descend(-(rise / _norm(2 * move, p).clamp_min(1e-30)).clamp_min(1e-30).log().sum())
         if not free:
             with torch.no_grad():
                 offset.clamp_(-1, 1)
