@@ -14,6 +14,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 
 from lipcert.activations import Abs, Activation, Clip, LeakyRelu, Relu, Tanh
 from lipcert.activations.householder import Householder
@@ -25,11 +26,12 @@ from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.balls import BallArithmetic
 from lipcert.certificate.claim import BoxClaim, Local, Rows, Tree
 from lipcert.certificate.derivative import norm_bounds
-from lipcert.certificate.linear_bounds import Bounded, in_ramps
+from lipcert.certificate.linear_bounds import in_ramps, whole_net
 from lipcert.certificate.pieces import Cut, infeasibility, leaves
 from lipcert.errors import NotProvedError
 from lipcert.graph import Affine, Elementwise, Graph, Groupwise, Input, Node, Output, evaluate
-from lipcert.methods.local.feasible import cut_planes, deepest
+from lipcert.methods.local.feasible import decide
+from lipcert.methods.propagation import PieceBounds
 from lipcert.operators import Dense
 from lipcert.problem import Ball, Box, Problem, Query, Region, pose
 from tests.certificate.test_linear_bounds import layered
@@ -291,12 +293,14 @@ def members(cuts: tuple[Cut, ...], seen: Along) -> np.ndarray:
     return inside
 
 
-def multipliers_of(problem: Problem, bounded: Bounded, cuts: list[tuple[Cut, ...]], by: Arithmetic) -> list[np.ndarray]:
+def multipliers_of(problem: Problem, cuts: list[tuple[Cut, ...]], by: Arithmetic) -> list[np.ndarray]:
     """Those by which the search would show that pieces are empty."""
-    planes = cut_planes(in_ramps(problem, by), bounded, cuts, by)
-    low, high = (side for side in bounded.net.boxes[bounded.net.x])
-    found = [deepest(problem, p, (low[b % len(low)], high[b % len(high)]))[1] for b, p in enumerate(planes)]
-    return [np.nan_to_num(m) for m in found]
+    cpu = torch.device("cpu")
+    bounds = PieceBounds(problem, whole_net(problem, by), cpu, by)
+    net = bounds.nets(cuts)
+    low, high = (side.numpy() for side in net.boxes[net.x])
+    found = decide(problem, bounds.cut_planes(net, cuts), (low, high), cpu)
+    return [np.nan_to_num(answer.multipliers) for answer in found]
 
 
 def assert_covered(
@@ -315,7 +319,7 @@ def assert_covered(
     rows = rows_of(problem, steps, by, bounded.of(kept))
     if rows is not None:
         low, high = (np.broadcast_to(side, (len(kept), 2, 2)) for side in rows.entries())
-    by_search = multipliers_of(problem, bounded, cuts, by)
+    by_search = multipliers_of(problem, cuts, by)
     weights = [by_search, [rng.random(len(c)) * 10.0 ** rng.integers(-8, 8) * (rng.random(len(c)) < 0.7) for c in cuts]]
     excesses = [infeasibility(bounded, cuts, chosen, by) for chosen in weights]
     for b, path in enumerate(cuts):
@@ -488,7 +492,7 @@ def test_a_piece_that_holds_a_point_by_a_hair_is_not_empty(where: str, arithmeti
                 for k in range(len(cuts)):
                     low, high = (side[k % len(side)].tolist() for side in box)
                     assert all(Fraction(l) <= v <= Fraction(h) for l, v, h in zip(low, at[i], high, strict=True))
-            by_search = multipliers_of(problem, bounded, cuts, by)
+            by_search = multipliers_of(problem, cuts, by)
             for scale in (1.0, 1e-200, 1e-305, 1e12, 1e150):
                 with np.errstate(over="ignore"):
                     scaled = [m * scale for m in by_search]

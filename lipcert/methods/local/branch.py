@@ -21,12 +21,12 @@ from lipcert.certificate.claim import Rows, RowScaling, Tree
 from lipcert.certificate.derivative import Gain, slopes_of
 from lipcert.certificate.linear_bounds import piece_nets
 from lipcert.certificate.pieces import Cut, ends
-from lipcert.certificate.planes import Net
+from lipcert.certificate.planes import Net, pick
 from lipcert.graph import Elementwise
 from lipcert.methods import propagation
 from lipcert.methods.base import OutOfTime
 from lipcert.methods.device import choose_device
-from lipcert.methods.local.feasible import deepest
+from lipcert.methods.local.feasible import decide
 from lipcert.methods.local.scalings import WHOLE, Known, merged
 from lipcert.methods.lower.directions import Jacobian
 from lipcert.methods.lower.search import region_center
@@ -67,7 +67,10 @@ class Node:
 
     cuts: tuple[Cut, ...]
     group: int
-    bound: float = math.inf
+    above: float = math.inf
+    """What the piece that it was cut from is bounded by: that is a bound, too, and may be the smaller one."""
+
+    own: float = math.inf
     choices: list[tuple[int, int, float]] = field(default_factory=list)
     """Where it may be cut, the best first."""
 
@@ -79,6 +82,20 @@ class Node:
 
     inside: bool = False
     """Whether that is certain."""
+
+    @property
+    def bound(self) -> float:
+        return min(self.own, self.above)
+
+    def cut_at(self, where: tuple[int, int, float]) -> tuple[Node, Node]:
+        """Its two halves."""
+        self.cut = where
+        below, above = Cut(*where, True), Cut(*where, False)
+        self.halves = (
+            Node((*self.cuts, below), self.group, self.bound, point=self.point),
+            Node((*self.cuts, above), self.group, self.bound, point=self.point),
+        )
+        return self.halves
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,23 +167,33 @@ class Search:
         self.heap.clear()
         for root in self.roots:
             outputs = self.groups[root.group]
-            found = _grown(root, known[outputs]) if outputs in known else [root]
-            for i in range(0, len(found), 2 * self._batch()):
-                some = found[i : i + 2 * self._batch()]
-                self._evaluate(some)
-                for node in some:
-                    self._push(node)
+            if outputs in known:
+                _grow(root, known[outputs])
+            level = [root]
+            while level:
+                for i in range(0, len(level), 2 * self._batch()):
+                    self._evaluate(level[i : i + 2 * self._batch()])
+                for node in level:
+                    for half in node.halves or ():
+                        half.above = node.bound
+                    if node.halves is None:
+                        self._push(node)
+                level = [half for node in level for half in node.halves or ()]
 
     @property
     def proof_seconds(self) -> float:
         """About what the kernel takes to replay the trees."""
         if not self.proven and len(self.heap) >= 4 * self.timed:
             self.timed, self.seconds_a_piece = len(self.heap), self._time_kernel()
-        return self.seconds_a_piece * len(self.heap)
+        return self.seconds_a_piece * self._leaves()
+
+    def _leaves(self) -> int:
+        """Of the trees that are proven."""
+        return sum(len(tree_of(root, self.bound).splits) // 2 + 1 for root in self.roots)
 
     def took(self, seconds: float) -> None:
         """The kernel has replayed the trees, in this time."""
-        self.proven, self.seconds_a_piece = True, seconds / max(1, len(self.heap))
+        self.proven, self.seconds_a_piece = True, seconds / self._leaves()
 
     def _time_kernel(self) -> float:
         """Seconds a piece, of the worst ones."""
@@ -188,14 +215,7 @@ class Search:
             worst.append(node)
         if not worst:
             return False
-        for node in worst:
-            node.cut = node.choices[0]
-            at = node.cut
-            node.halves = (
-                Node((*node.cuts, Cut(*at, True)), node.group, point=node.point),
-                Node((*node.cuts, Cut(*at, False)), node.group, point=node.point),
-            )
-        new = [half for node in worst for half in node.halves or ()]
+        new = [half for node in worst for half in node.cut_at(node.choices[0])]
         try:
             self._inherit(new)
             self._evaluate(new)
@@ -212,16 +232,14 @@ class Search:
         """Of each group the best that is proven, as the kernel replays it."""
         query = self.problem.query
         spectral = self.bound * ROOM if query.norm_in == query.norm_out == 2 else 0.0
-        worst = [0.0] * len(self.groups)
-        for _, bound, _, node in self.heap:
-            worst[node.group] = max(worst[node.group], -bound)
         found: list[tuple[float, Rows | RowScaling]] = []
-        for root, bound in zip(self.roots, worst, strict=True):
-            if self.known and self.known[root.group][0] <= bound:
+        for root in self.roots:
+            if self.known and self.known[root.group][0] <= self.bound:
                 found.append(self.known[root.group])
             else:
-                tree = WHOLE if root.halves is None else tree_of(root)
-                found.append((bound, Rows(self.groups[root.group], tree, self.steps, spectral)))
+                tree = tree_of(root, self.bound)
+                whole = WHOLE if len(tree.splits) == 1 else tree
+                found.append((self.bound, Rows(self.groups[root.group], whole, self.steps, spectral)))
         return merged(tuple(found))[1] if self.known else tuple(part for _, part in found)
 
     def _push(self, node: Node) -> None:
@@ -229,9 +247,10 @@ class Search:
             heapq.heappush(self.heap, (-min(node.bound, self._cap(node.group)), -node.bound, next(self.count), node))
 
     def _batch(self) -> int:
-        width = max(self.posed.graph.size(i) for i in range(len(self.posed.graph.nodes)))
+        rows = max(len(group) for group in self.groups)
+        wide = sum(self.posed.graph.size(i) for i in range(len(self.posed.graph.nodes))) * (1 + rows)
         quick = STEP_SECONDS * self.evaluated / max(self.seconds, 1e-9)  # pieces in that time
-        return int(np.clip(min(ENTRIES // max(1, 2 * width * self.problem.size_in), quick / 2), 1, BATCH))
+        return int(np.clip(min(ENTRIES // (2 * wide), quick / 2), 1, BATCH))
 
     def _evaluate(self, nodes: list[Node]) -> None:
         """Bound the pieces, and say which are empty."""
@@ -253,7 +272,7 @@ class Search:
         scores = self._scores(bounded)
         inputs = self._input_cuts(bounded, scores) if self.problem.size_in <= FEW_INPUTS else {}
         for k, node in enumerate(nodes):
-            node.bound = float(found[k])  # not that of the piece that it was cut from: the kernel bounds leaves alone
+            node.own = float(found[k])
             node.choices = inputs.get(k) or self._choices(bounded.net, scores, k)
 
     def _measure(self, bounded: Bounded, groups: np.ndarray) -> np.ndarray:
@@ -272,17 +291,18 @@ class Search:
         cuts = [node.cuts for node in nodes]
         planes = self.bounds.cut_planes(net, [cuts[b] if b in asked else () for b in range(len(nodes))])
         low, high = (side.cpu().numpy() for side in net.boxes[self.posed.x])
+        where = np.array(asked)
+        box = pick(low, where), pick(high, where)
         found, new = [np.zeros(len(path)) for path in cuts], []
-        for b in asked:
-            x, multipliers, depth = deepest(self.problem, planes[b], (low[b % len(low)], high[b % len(high)]))
-            if depth < 0:
-                found[b] = multipliers
-            else:
-                nodes[b].point = x
-                new.append(x)
+        for b, answer in zip(
+            asked, decide(self.problem, [planes[b] for b in asked], box, self.bounds.device), strict=True
+        ):
+            found[b], nodes[b].point = answer.multipliers, answer.x
+            if answer.x is not None:
+                new.append(answer.x)
         proven = self.bounds.are_empty(net, cuts, found)
         for b in asked:
-            if proven[b]:
+            if proven[b] and nodes[b].point is None:
                 nodes[b].multipliers = found[b]
         if new:
             self.visit(np.array(new))
@@ -370,31 +390,24 @@ def _moves(problem: Problem) -> dict[int, np.ndarray]:
     return {at: np.sqrt((v**2).mean(axis=0)) for at, v in moved.items()}
 
 
-def _grown(root: Node, tree: Tree) -> list[Node]:
-    """The leaves of the piece, cut as the tree says."""
-    found, waiting = [], [root]
+def _grow(root: Node, tree: Tree) -> None:
+    """Cut the piece as the tree says."""
+    waiting = [root]
     for node, entry, at in tree.splits.tolist():
         piece = waiting.pop()
-        if node < 0:
-            found.append(piece)
-            continue
-        piece.cut = int(node), int(entry), at
-        piece.halves = (
-            Node((*piece.cuts, Cut(*piece.cut, True)), piece.group),
-            Node((*piece.cuts, Cut(*piece.cut, False)), piece.group),
-        )
-        waiting += [piece.halves[1], piece.halves[0]]
-    return found
+        if node >= 0:
+            below, above = piece.cut_at((int(node), int(entry), at))
+            waiting += [above, below]
 
 
-def tree_of(root: Node) -> Tree:
-    """As the kernel replays it."""
+def tree_of(root: Node, enough: float = -math.inf) -> Tree:
+    """As the kernel replays it; pieces that are bounded by `enough` are not cut there."""
     splits: list[tuple[float, float, float]] = []
     multipliers: list[float] = []
     stack = [root]
     while stack:
         node = stack.pop()
-        if node.halves is not None and node.cut is not None:
+        if node.halves is not None and node.cut is not None and node.own > enough:
             splits.append((float(node.cut[0]), float(node.cut[1]), node.cut[2]))
             stack += [node.halves[1], node.halves[0]]
         elif node.multipliers is not None:

@@ -1,84 +1,202 @@
-"""Does a piece hold an input? Its cuts as planes in x, and the input farthest inside, or multipliers that show none."""
+"""Does a piece hold an input? Its cuts as planes in x, and an input inside them, or multipliers that show the contrary.
+
+A game, for many pieces at a time: one player moves x inside the planes, the other one puts weight on those that x is
+behind (optimistic mirror descent; Rakhlin and Sridharan, NeurIPS 2013). What it leaves open is a linear program.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lipcert.methods.propagation import Planes
 from lipcert.problem import Ball, Problem, dual
 
-STEPS = 300
+if TYPE_CHECKING:
+    import torch
+
+    Tensor = torch.Tensor
+
+LOOKS = (8, 24, 72, 160)
+"""Steps of the game after which it is seen who has won."""
+
+CLEAR = 1e-5
+"""How far behind its planes, on the scale of what they say over the region, a piece is to be empty."""
+
+DESCENT_STEPS = 300
 
 
-def deepest(
-    problem: Problem, planes: Planes, box: tuple[np.ndarray, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """(x, multipliers, depth): the input that is farthest inside all planes, each in its own measure.
+@dataclass(frozen=True, eq=False)
+class Found:
+    """An input of the piece, as far as its planes tell, or None and the multipliers of the planes."""
 
-    Multipliers are those of the planes as they are; where the depth is negative they show that there is no input.
-    """
+    x: np.ndarray | None
+    multipliers: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class _Game:
+    """Planes that matter, in u where x = center + reach u: rows u + offsets >= 0, each row at most 1 in size there."""
+
+    center: np.ndarray
+    reach: np.ndarray
+    rows: np.ndarray
+    offsets: np.ndarray
+    kept: np.ndarray
+    """Which of the planes these are ..."""
+
+    sizes: np.ndarray
+    """... and what they were divided by."""
+
+    count: int
+
+    def inside(self, u: np.ndarray) -> Found:
+        return Found(self.center + self.reach * u, np.zeros(self.count))
+
+    def empty(self, weights: np.ndarray) -> Found:
+        multipliers = np.zeros(self.count)
+        multipliers[self.kept] = weights / self.sizes
+        return Found(None, multipliers)
+
+
+def decide(
+    problem: Problem, planes: Sequence[Planes], box: tuple[np.ndarray, np.ndarray], device: torch.device
+) -> list[Found]:
+    """For each piece what is found; `box` (pieces or 1, n) has the inputs of the pieces."""
     region = problem.query.region
-    with np.errstate(over="ignore", invalid="ignore"):
-        size = np.maximum(np.abs(planes.slopes).sum(axis=1), 1e-300)
-        slopes, offsets = planes.slopes / size[:, None], planes.offsets / size
-    known = np.isfinite(offsets) & np.all(np.isfinite(slopes), axis=1)  # of the others nothing is known
-    multipliers = np.zeros(len(size))
-    if not known.any():
-        return box[0], multipliers, np.inf
-    slopes, offsets = slopes[known], offsets[known]
+    norm = region.norm if isinstance(region, Ball) else np.inf
+    games = [_game(problem, some, tuple(side[b % len(side)] for side in box)) for b, some in enumerate(planes)]
+    found: dict[int, Found] = {}
+    waiting = []
+    for b, game in enumerate(games):
+        behind = np.flatnonzero(game.offsets < -1 - CLEAR)
+        if behind.size:
+            found[b] = game.empty(np.eye(len(game.offsets))[behind[0]])
+        elif np.all(game.offsets >= 0):
+            found[b] = game.inside(np.zeros_like(game.center))
+        else:
+            waiting.append(b)
+    if norm != 1:
+        for b, result in _play([games[b] for b in waiting], norm, device).items():
+            found[waiting[b]] = result
+    for b in waiting:
+        if b not in found:
+            found[b] = _program(games[b]) if norm == np.inf else _descent(games[b], dual(norm))
+    return [found[b] for b in range(len(games))]
+
+
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
+def _game(problem: Problem, planes: Planes, box: tuple[np.ndarray, ...]) -> _Game:
+    """Without planes that all inputs are inside of, and those of which nothing is known."""
+    region = problem.query.region
     if isinstance(region, Ball) and region.norm != np.inf:
-        x, weights, depth = _in_ball(slopes, offsets, region)
+        center, reach = region.center, np.full_like(region.center, region.eps)
+        norm = dual(region.norm)
     else:
-        x, weights, depth = _in_box(slopes, offsets, box)
-    multipliers[known] = weights / size[known]
-    return x, multipliers, depth
+        center, reach, norm = box[0] / 2 + box[1] / 2, box[1] / 2 - box[0] / 2, 1.0
+    rows, offsets = planes.slopes * reach, planes.slopes @ center + planes.offsets
+    size = np.maximum(np.linalg.norm(rows, ord=norm, axis=1), 1e-200)
+    rows, offsets = rows / size[:, None], offsets / size
+    kept = np.flatnonzero(np.all(np.isfinite(rows), axis=1) & (offsets < 1))
+    return _Game(center, reach, rows[kept], offsets[kept], kept, size[kept], len(size))
 
 
-def _in_box(
-    slopes: np.ndarray, offsets: np.ndarray, box: tuple[np.ndarray, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """max t: slopes x + offsets >= t, by HiGHS."""
+def _play(games: Sequence[_Game], norm: float, device: torch.device) -> dict[int, Found]:
+    """Those that are decided."""
+    import torch
+
+    if not games:
+        return {}
+    most, n = max(len(game.offsets) for game in games), len(games[0].center)
+    rows = np.zeros((len(games), most, n), dtype=np.float32)
+    offsets = np.full((len(games), most), 2.0, dtype=np.float32)  # of planes that are not there
+    for b, game in enumerate(games):
+        rows[b, : len(game.offsets)], offsets[b, : len(game.offsets)] = game.rows, np.maximum(game.offsets, -2)
+    a, o = torch.as_tensor(rows, device=device), torch.as_tensor(offsets, device=device)
+    # step sizes for the entropy of weights, and for the distance in u, whose set has this size
+    size, entropy = (n if norm == np.inf else 1.0), max(1.0, np.log(most))
+    steep = float(torch.linalg.vector_norm(a, dim=2).max())
+    step_u, step_w = (size / entropy) ** 0.5 / (2 * steep), (entropy / size) ** 0.5 / (2 * steep)
+    u = torch.zeros(len(games), n, device=device)
+    scores = torch.zeros(len(games), most, device=device)  # weights are their softmax
+    sums = torch.zeros_like(u), torch.zeros_like(scores)
+    last: tuple[Tensor, Tensor] | None = None
+    found: dict[int, Found] = {}
+    for step in range(1, LOOKS[-1] + 1):
+        weights = torch.softmax(scores, dim=1)
+        pull, behind = (weights[:, None] @ a)[:, 0], (a @ u[:, :, None])[:, :, 0] + o
+        before = (pull, behind) if last is None else last
+        u = _nearest(u + step_u * (2 * pull - before[0]), norm)
+        scores = scores - step_w * (2 * behind - before[1])
+        last = pull, behind
+        sums[0].add_(u)
+        sums[1].add_(weights)
+        if step in LOOKS:
+            for u_now, w_now in ((sums[0] / step, sums[1] / step), (u, weights)):
+                inside = ((a @ u_now[:, :, None])[:, :, 0] + o).amin(dim=1) >= 0
+                pulls = (w_now[:, None] @ a)[:, 0]
+                value = (w_now * o).sum(dim=1) + torch.linalg.vector_norm(pulls, ord=dual(norm), dim=1)
+                for b in torch.nonzero(inside | (value < -CLEAR))[:, 0].tolist():
+                    if b not in found:
+                        k = len(games[b].offsets)
+                        x, w = u_now[b].double().cpu().numpy(), w_now[b, :k].double().cpu().numpy()
+                        found[b] = games[b].inside(x) if inside[b] else games[b].empty(w)
+            if len(found) == len(games):
+                break
+    return found
+
+
+def _nearest(u: Tensor, norm: float) -> Tensor:
+    """In the unit ball of l-infinity or l2."""
+    import torch
+
+    if norm == np.inf:
+        return u.clamp(-1, 1)
+    return u / torch.linalg.vector_norm(u, dim=1, keepdim=True).clamp(min=1)
+
+
+def _program(game: _Game) -> Found:
+    """max t: rows u + offsets >= t, by HiGHS."""
     from scipy.optimize import linprog
 
-    k, n = slopes.shape
+    k, n = game.rows.shape
     cost = np.append(np.zeros(n), -1.0)
-    constraint = np.concatenate([-slopes, np.ones((k, 1))], axis=1)
-    bounds = np.append(np.stack(box, axis=1), [[-np.inf, np.inf]], axis=0)
-    found = linprog(cost, A_ub=constraint, b_ub=offsets, bounds=bounds, method="highs")
+    constraint = np.concatenate([-game.rows, np.ones((k, 1))], axis=1)
+    bounds = [*[(-1, 1)] * n, (None, None)]
+    found = linprog(cost, A_ub=constraint, b_ub=game.offsets, bounds=bounds, method="highs")
     if found.status != 0:
-        return box[0], np.zeros(k), np.inf
-    weights = np.maximum(-found.ineqlin.marginals, 0.0)
-    return np.clip(found.x[:n], *box), weights, float(found.x[n])
+        return game.inside(np.zeros(n))
+    if found.x[n] < 0:
+        return game.empty(np.maximum(-found.ineqlin.marginals, 0.0))
+    return game.inside(np.clip(found.x[:n], -1, 1))
 
 
-def _in_ball(slopes: np.ndarray, offsets: np.ndarray, ball: Ball) -> tuple[np.ndarray, np.ndarray, float]:
-    """The least over weights b of b (slopes c + offsets) + eps |slopes' b|: mirror descent, then its best weights."""
-    at, gram = slopes @ ball.center + offsets, slopes @ slopes.T
-    k = len(offsets)
+def _descent(game: _Game, other: float) -> Found:
+    """The least over weights w of w offsets + |rows' w|, by mirror descent; `other` is the norm in it."""
+    k = len(game.offsets)
     weights = np.full(k, 1.0 / k)
     best, depth = weights, np.inf
-    other = dual(ball.norm)
-    for step in range(STEPS):
-        normal = slopes.T @ weights
-        length = float(np.linalg.norm(normal, ord=other))
-        value = float(weights @ at) + ball.eps * length
+    for step in range(DESCENT_STEPS):
+        normal = game.rows.T @ weights
+        value = float(weights @ game.offsets) + float(np.linalg.norm(normal, ord=other))
         if value < depth:
             best, depth = weights, value
-        if depth < -1e-6:
-            break
-        gradient = at + ball.eps * (
-            gram @ weights / max(length, 1e-300) if other == 2 else slopes @ _steepest(normal, other)
-        )
+        if depth < -CLEAR:
+            return game.empty(best)
+        gradient = game.offsets + game.rows @ _steepest(normal, other)
         scale = float(np.ptp(gradient))
         if scale == 0:
             break
         weights = weights * np.exp(-(gradient - gradient.min()) / scale * 4.0 / np.sqrt(step + 1))
         weights = weights / weights.sum()
-    return ball.center + ball.eps * (1 - 1e-9) * _steepest(slopes.T @ best, other), best, depth
+    return game.inside(_steepest(game.rows.T @ best, other))
 
 
 def _steepest(normal: np.ndarray, other: float) -> np.ndarray:
-    """d with |d| = 1 that maximises normal . d; `other` is the dual norm, the maximum."""
+    """d with |d| = 1 that maximises normal . d; `other` is the dual norm: l2, or the maximum."""
     if other == 2:
         return normal / max(float(np.linalg.norm(normal)), 1e-300)
     unit = np.zeros_like(normal)

@@ -110,7 +110,7 @@ def _mixed(network: Network, node: Mixed, values: Net, box: Bounds, which: Tenso
     bounds = [body.function.jacobian(a, b) for a, b in zip(low, high, strict=True)]
     size = np.maximum(*(np.abs(side.double().cpu().numpy()) for side in box))
     cases = which.cpu().numpy()
-    found = network.maps.tensor(np.array([bounds[cases[c]].backward(v) for c, v in enumerate(size)]))
+    found = network.maps.tensor(np.array([bounds[cases[c] % len(bounds)].backward(v) for c, v in enumerate(size)]))
     return -found, found
 
 

@@ -44,6 +44,7 @@ class PieceBounds:
         import torch
 
         assert not isinstance(problem.query.region, Everywhere)
+        self.device = device
         self.network = Network(problem, device, torch.float64, by)
         self.posed = self.network.posed
         self.rule = chain_rule(self.posed)
