@@ -149,22 +149,25 @@ def test_the_certificate_passes_in_a_fresh_process(
 
 
 def test_the_commands_of_the_first_page(test_data: Path, tmp_path: Path) -> None:
-    """As a user types them, in an empty folder."""
-    models, out = test_data / "models", tmp_path / "out.json"
+    """As a user types them, in an empty folder, with less time."""
+    models, out, short = test_data / "models", tmp_path / "out.json", ("--timeout", "8")
 
-    bounded = run_process("bound", models / "mnistfc_256x4.onnx", "--norm", "2", "--json", "out.json", folder=tmp_path)
+    bounded = run_process(
+        "bound", models / "mnistfc_256x4.onnx", "--norm", "2", "--json", "out.json", *short, folder=tmp_path
+    )
     assert (bounded.returncode, bounded.stderr) == (0, "")
     assert "certified" in bounded.stdout
     assert json.loads(out.read_text())["result"]["status"] == "certified"
 
-    bounded = run_process("bound", models / "acasxu_1_1.onnx", "--norm", "inf", folder=tmp_path)
+    bounded = run_process("bound", models / "acasxu_1_1.onnx", "--norm", "inf", *short, folder=tmp_path)
     assert (bounded.returncode, bounded.stderr) == (0, "")
     assert "linf -> linf, everywhere" in bounded.stdout
 
     options = (
         f"--norm inf --center {test_data}/images/cifar10_100.csv --row 3 --skip-columns 1 --scale 255 --layout hwc"
     )
-    bounded = run_process("bound", models / "cifar_resnet_2b.onnx", *options.split(), "--eps", "0.01", folder=tmp_path)
+    around = (*options.split(), "--eps", "0.01", *short)
+    bounded = run_process("bound", models / "cifar_resnet_2b.onnx", *around, folder=tmp_path)
     assert (bounded.returncode, bounded.stderr) == (0, "")
     assert "linf ball of radius 0.01" in bounded.stdout
 

@@ -24,7 +24,7 @@ def through_json(claim: Claim) -> Claim:
 BRANCHING = {"local", "mip"}
 """Methods that go on until time is over ..."""
 
-SECONDS = 0.3
+SECONDS = 0.15
 """... which they get this much of."""
 
 
