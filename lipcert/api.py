@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from lipcert.problem import (
     Everywhere,
     Margin,
     OutputChoice,
+    Problem,
     Query,
     Region,
     SomeOutputs,
@@ -120,18 +122,11 @@ def bound(
     from lipcert.report.writing import check_writable
 
     loaded = load(model, example=example, templates=templates)
-    _check_output(loaded, output)
-    query = Query(
-        norm_in=parse_norm(norm, "norm") if norm_in is None else parse_norm(norm_in, "norm_in"),
-        norm_out=parse_norm(norm, "norm") if norm_out is None else parse_norm(norm_out, "norm_out"),
-        region=Everywhere(),
-        outputs=_outputs(outputs),
-        inputs=tuple(inputs or ()),
-        output=output,
+    asked = Query(
+        *_norms(norm, norm_in, norm_out), outputs=_outputs(outputs), inputs=tuple(inputs or ()), output=output
     )
-    size = sum(size_of(t.shape) for t in loaded.inputs if not query.inputs or t.name in query.inputs)
-    query = Query(**{**vars(query), "region": _region(region, center, eps, ball, query, size)})
-    problem = pose(loaded.graph, query)
+    problem = _posed(loaded, asked, region, center, eps, ball)
+    query = problem.query
     resume = None
     if checkpoint is not None:
         check_writable(str(checkpoint), "--checkpoint")
@@ -157,6 +152,67 @@ def bound(
     except UnsupportedModelError as error:
         raise UnsupportedModelError(f"{loaded.path}: {error.message}", hint=error.hint) from None
     return build_report(loaded, query, outcome)
+
+
+def bound_many(
+    model: str | Path | onnx.ModelProto | torch.nn.Module | Model,
+    regions: Sequence[Region],
+    *,
+    example: Any = None,
+    norm: Any = 2,
+    norm_in: Any = None,
+    norm_out: Any = None,
+    outputs: int | list[int] | OutputChoice | None = None,
+    inputs: list[str] | None = None,
+    output: str = "",
+    method: str = "auto",
+    timeout: float | None = None,
+    gap: float | None = None,
+    device: str = "auto",
+    solver: str = "native",
+    exact: bool = False,
+    templates: Sequence[str | Path | Template] = (),
+    on_step: Callable[[str, Outcome], None] = lambda what, outcome: None,
+) -> Iterator[Report]:
+    """As `bound`, over many regions (lipcert.problem Balls in one norm, or Boxes): a report for each, when it is done.
+
+    What is searched for on the device is searched for over many of them at once; `timeout` is for each.
+
+        >>> balls = [lipcert.problem.Ball(np.full(64, v), 0.01, 2.0) for v in (0.0, 0.5)]
+        >>> [report.status for report in lipcert.bound_many("models/digits_relu.onnx", balls)]
+        ['certified', 'certified']
+    """
+    from lipcert.planning.many import solve_many
+    from lipcert.report.report import build_report
+
+    loaded = load(model, example=example, templates=templates)
+    asked = Query(
+        *_norms(norm, norm_in, norm_out), outputs=_outputs(outputs), inputs=tuple(inputs or ()), output=output
+    )
+    kinds = {(type(region), region.norm if isinstance(region, Ball) else 0.0) for region in regions}
+    if len(kinds) > 1:
+        raise UsageError("bound_many: regions of several kinds", hint="give boxes, or balls in one norm")
+    if not regions:
+        return
+    first = _posed(loaded, asked, regions[0], None, None, None)
+    for region in regions:
+        region.bounds(first.size_in)
+    problems = [replace(first, query=replace(asked, region=region)) for region in regions]
+    outcomes = solve_many(
+        problems,
+        method=method,
+        timeout=timeout,
+        gap=gap,
+        device=device,
+        solver=solver,
+        exact=exact,
+        on_step=on_step,
+    )
+    try:
+        for problem, outcome in zip(problems, outcomes, strict=True):
+            yield build_report(loaded, problem.query, outcome)
+    except UnsupportedModelError as error:
+        raise UnsupportedModelError(f"{loaded.path}: {error.message}", hint=error.hint) from None
 
 
 def layer_norms(
@@ -246,11 +302,9 @@ def reach(
     from lipcert.report.reach import build_reach
 
     loaded = load(model, example=example, templates=templates)
-    _check_output(loaded, output)
-    query = Query(outputs=_outputs(outputs), inputs=tuple(inputs or ()), output=output)
-    size = sum(size_of(t.shape) for t in loaded.inputs if not query.inputs or t.name in query.inputs)
-    query = Query(**{**vars(query), "region": _region(region, center, eps, ball, query, size)})
-    return build_reach(loaded, query, solve_reach(pose(loaded.graph, query), timeout=timeout, exact=exact))
+    asked = Query(outputs=_outputs(outputs), inputs=tuple(inputs or ()), output=output)
+    problem = _posed(loaded, asked, region, center, eps, ball)
+    return build_reach(loaded, problem.query, solve_reach(problem, timeout=timeout, exact=exact))
 
 
 def monotone(
@@ -281,17 +335,13 @@ def monotone(
     from lipcert.report.monotone import build_monotone
 
     loaded = load(model, example=example)
-    _check_output(loaded, output)
-    query = Query(outputs=_outputs(outputs), output=output)
-    size = sum(size_of(t.shape) for t in loaded.inputs)
-    query = Query(**{**vars(query), "region": _region(region, center, eps, ball, query, size)})
+    problem = _posed(loaded, Query(outputs=_outputs(outputs), output=output), region, center, eps, ball)
     if loaded.templates:
         raise UsageError("monotone: a template says nothing of signs", hint="leave --template out")
     if not chosen:
         raise UsageError("monotone: no inputs are chosen", hint="name some, for example 0,3")
-    problem = pose(loaded.graph, query)
     outcome = solve_monotone(problem, tuple(chosen), increasing, tolerance=tolerance, timeout=timeout)
-    return build_monotone(loaded, query, outcome)
+    return build_monotone(loaded, problem.query, outcome)
 
 
 def read_report(path: str | Path) -> AnyReport:
@@ -304,6 +354,20 @@ def read_report(path: str | Path) -> AnyReport:
     except OSError as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UsageError(f"{path}: {reason}", hint="name a report that `lipcert bound --json` wrote") from None
+
+
+def _posed(model: Model, asked: Query, region: Region | None, center: Any, eps: float | None, ball: Any) -> Problem:
+    """The query over the region, posed for the model."""
+    _check_output(model, asked.output)
+    size = sum(size_of(t.shape) for t in model.inputs if not asked.inputs or t.name in asked.inputs)
+    return pose(model.graph, replace(asked, region=_region(region, center, eps, ball, asked, size)))
+
+
+def _norms(norm: Any, norm_in: Any, norm_out: Any) -> tuple[float, float]:
+    return (
+        parse_norm(norm, "norm") if norm_in is None else parse_norm(norm_in, "norm_in"),
+        parse_norm(norm, "norm") if norm_out is None else parse_norm(norm_out, "norm_out"),
+    )
 
 
 def _check_output(model: Model, output: str) -> None:

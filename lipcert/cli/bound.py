@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 @click.option("--norm-in", metavar="P", help="Norm of inputs, where it differs.")
 @click.option("--norm-out", metavar="P", help="Norm of outputs, where it differs.")
 @region_options
+@click.option("--rows", metavar="A:B", help="Rows A to B - 1 of the file of --center, one after another.")
 @click.option("--input", "inputs", multiple=True, metavar="NAME", help="Vary only this input (repeatable).")
 @click.option("--output", default="", metavar="NAME", help="Which output, where the model has several.")
 @click.option(
@@ -31,7 +32,12 @@ if TYPE_CHECKING:
 @click.option("--solver", default="native", show_default=True, help="Of LipSDP: native, clarabel, scs or mosek.")
 @click.option("--template", "templates", multiple=True, metavar="FILE", help="A quadratic constraint for a custom op.")
 @click.option("--max", "limit", type=float, metavar="L", help="Exit with status 1 if the bound is above L.")
-@click.option("--json", "json_path", metavar="FILE", help="Write the report with its certificate (- for stdout).")
+@click.option(
+    "--json",
+    "json_path",
+    metavar="FILE",
+    help="Write the report with its certificate (- for stdout); with --rows, a folder.",
+)
 @click.option("--certificate", metavar="FILE", help="The same, written only where something is certified.")
 @click.option("--quiet", "-q", is_flag=True, help="Print the certified number only.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
@@ -56,6 +62,12 @@ def bound(
     if limit is not None and not (math.isfinite(limit) and limit >= 0):
         raise UsageError(f"--max: {limit} is not a limit", hint="use a finite number >= 0")
     norm_in, norm_out = _norms(options)
+    if options["rows"] is not None:
+        from lipcert.cli.rows import bound_rows
+
+        if certificate is not None:
+            raise UsageError("--certificate names one file", hint="with --rows, use --json FOLDER")
+        return bound_rows(model, options, norm_in, norm_out, json_path, limit, quiet)
     if json_path is not None:
         check_writable(json_path)
     if certificate is not None:

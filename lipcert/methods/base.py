@@ -9,7 +9,7 @@ from typing import Protocol
 
 from lipcert.certificate import Claim, Witness
 from lipcert.certificate.arithmetic import Arithmetic
-from lipcert.certificate.claim import Rows
+from lipcert.certificate.claim import Rows, Slopes
 from lipcert.problem import Problem
 
 
@@ -46,6 +46,9 @@ class Progress:
 
     linear: bool = True
     """Whether boxes may be those of linear bounds."""
+
+    slopes: tuple[Slopes, ...] | None = None
+    """Of the lines below ramps, if they have been searched for over this region."""
 
     exact: bool = False
     """Whether to branch until the bound is tight."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -89,27 +89,38 @@ def _found(problem: Problem, by: Arithmetic) -> dict[str, ChosenNet]:
 
 def _search_slopes(problem: Problem, progress: Progress) -> ChosenNet:
     """Without any where nothing is open."""
-    by, region = progress.arithmetic, problem.query.region
+    by = progress.arithmetic
     plain = ChosenNet(whole_net(problem, by), ())
-    if isinstance(region, Everywhere) or not _has_open_ramps(plain.net):
+    if not _has_open_ramps(plain.net):
         return plain
-    import torch
-
-    from lipcert.methods.device import choose_device
-    from lipcert.methods.propagation import Network, SlopeSearch, regions_on
-
-    device = choose_device(progress.device)
     before, by.tick = by.tick, _until(progress, (1 - SLOPES_SHARE) * progress.remaining())
     try:
-        network = Network(problem, device, torch.float32, by)
-        search = SlopeSearch(network, 1)
-        network.net(regions_on([region], device, torch.float32), search.improve)
-        slopes = tuple(search.slopes[0])
+        slopes = progress.slopes
+        if slopes is None:
+            (slopes,) = find_slopes([problem], progress.device, by)
         return ChosenNet(whole_net(problem, by, slopes), slopes)
     except OutOfTime:
         return plain
     finally:
         by.tick = before
+
+
+def find_slopes(problems: Sequence[Problem], device: str, by: Arithmetic) -> list[tuple[Slopes, ...]]:
+    """For each of some problems that differ in their regions, balls in one norm or boxes; NotProvedError as whole_net.
+
+    `by.tick` is asked on the way.
+    """
+    import torch
+
+    from lipcert.methods.device import choose_device
+    from lipcert.methods.propagation import Network, SlopeSearch, regions_on
+
+    where = choose_device(device)
+    network = Network(problems[0], where, torch.float32, by)
+    regions = [p.query.region for p in problems if not isinstance(p.query.region, Everywhere)]
+    search = SlopeSearch(network, len(regions))
+    network.net(regions_on(regions, where, torch.float32), search.improve)
+    return [tuple(slopes) for slopes in search.slopes]
 
 
 def _has_open_ramps(net: Net) -> bool:

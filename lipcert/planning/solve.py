@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from lipcert.arithmetic.threads import idle_cores
 from lipcert.certificate import Claim, verify, verify_witness
-from lipcert.certificate.claim import Rows
+from lipcert.certificate.claim import Rows, Slopes
 from lipcert.errors import NotProvedError, UnsupportedModelError, UsageError
 from lipcert.methods import Method, OutOfTime, Progress, Resumed, Unsuitable
 from lipcert.methods.gram import GramMethod
@@ -64,6 +64,7 @@ def solve(
     exact: bool = False,
     lower: bool = True,
     resume: Resumed | None = None,
+    slopes: tuple[Slopes, ...] | None = None,
     on_step: Callable[[str, Outcome], None] = lambda what, outcome: None,
     save: Callable[[Outcome, tuple[Rows, ...]], None] = lambda outcome, trees: None,
 ) -> Outcome:
@@ -72,6 +73,7 @@ def solve(
     Raises UnsupportedModelError where a node is not Lipschitz over the region, as far as its box tells.
     `solver` finds the multipliers of LipSDP: native, clarabel, scs or mosek.
     `gap` stops early once upper / lower is at most this. `exact` branches over the region until it is (default 1.01).
+    `slopes` have been searched for over the region before (methods.boxes.find_slopes).
     `resume` is where an earlier run ended; `save` is told now and then, and at the end of branching, how far it is.
     A KeyboardInterrupt ends the run with what is verified so far.
     """
@@ -115,6 +117,7 @@ def solve(
         started + budget,
         device,
         solver=solver,
+        slopes=slopes,
         exact=exact,
         gap=gap or TIGHT,
         attained=attained,

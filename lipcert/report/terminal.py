@@ -59,6 +59,47 @@ def print_bound(report: Report, limit: float | None, json_path: str | None, quie
     show(table)
 
 
+class RowTable:
+    """One line for each region, as it is done; with quiet, the number alone."""
+
+    COLUMNS = "row", "certified", "attained", "gap", "method", "seconds"
+
+    def __init__(self, path: str, quiet: bool) -> None:
+        self.quiet = quiet
+        if not quiet:
+            print(path)
+            self._print(self.COLUMNS)
+
+    def add(self, row: int, report: Report, limit: float | None) -> None:
+        if self.quiet:
+            print("inconclusive" if report.upper is None else repr(report.upper), flush=True)
+            return
+        result = report.data["result"]
+        bound = report.status if report.upper is None else shown(report.upper, 8, up=True)
+        if report.upper is not None and limit is not None and report.upper > limit:
+            bound += " !"
+        gap = "" if report.gap is None else f"{report.gap:.5g}x"
+        low = shown(report.lower, 8, up=False)
+        self._print((str(row), bound, low, gap, result["method"] or "", f"{result['seconds']:.2f}"))
+
+    def end(self, reports: Sequence[Report], seconds: float, folder: str | None) -> None:
+        """What there is to say of all."""
+        if self.quiet:
+            return
+        done = [report.upper for report in reports if report.upper is not None]
+        tight = sum(report.gap is not None and report.gap <= TIGHT for report in reports)
+        largest = f", at most {shown(max(done), 8, up=True)}" if done else ""
+        print(f"{len(done)} of {len(reports)} certified{largest}; {tight} within 1 % of attained; {seconds:.1f} s")
+        if folder is not None:
+            print(f"reports in {printable(folder)}   (re-verify: lipcert check {printable(folder)}/row0.json ...)")
+
+    def _print(self, cells: Sequence[str]) -> None:
+        print("".join(cell.rjust(width) for cell, width in zip(cells, (5, 14, 14, 11, 10, 9), strict=True)), flush=True)
+
+
+TIGHT = 1.01
+"""A gap at which a bound is as good as exact."""
+
 MAX_LINES = 40
 """Outputs that are listed."""
 

@@ -16,16 +16,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lipcert.certificate import derivative
-from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.claim import Rows, RowScaling, Tree
 from lipcert.certificate.derivative import Gain, slopes_of
-from lipcert.certificate.linear_bounds import piece_nets
-from lipcert.certificate.pieces import Cut, ends
+from lipcert.certificate.pieces import Cut
 from lipcert.certificate.planes import Net, pick
 from lipcert.graph import Elementwise
 from lipcert.methods import propagation
 from lipcert.methods.base import OutOfTime
-from lipcert.methods.device import choose_device
 from lipcert.methods.local.feasible import decide
 from lipcert.methods.local.scalings import WHOLE, Known, merged
 from lipcert.methods.lower.directions import Jacobian
@@ -111,11 +108,7 @@ class Bounded:
 class Search:
     """Trees over the region: one for each group of outputs, and what the worst piece of each is bounded by."""
 
-    problem: Problem
-    whole: Net
-    """Over the whole region."""
-
-    by: Arithmetic
+    bounds: PieceBounds
     groups: tuple[tuple[int, ...], ...]
     steps: int
     known: Known = ()
@@ -124,11 +117,8 @@ class Search:
     visit: Callable[[np.ndarray], None] = lambda points: None
     """Is told points of the region that are worth a look."""
 
-    device: str = "cpu"
-
     def __post_init__(self) -> None:
-        self.bounds = PieceBounds(self.problem, self.whole, choose_device(self.device), self.by)
-        self.posed, self.rule = self.bounds.posed, self.bounds.rule
+        self.problem, self.posed, self.rule = self.bounds.problem, self.bounds.posed, self.bounds.rule
         self.moves = _moves(self.posed)
         self.kinks = {
             node.input: node.activation.kinks for node in self.posed.graph.nodes if isinstance(node, Elementwise)
@@ -198,11 +188,7 @@ class Search:
     def _time_kernel(self) -> float:
         """Seconds a piece, of the worst ones."""
         worst = [entry[3] for entry in heapq.nsmallest(TIMED, self.heap)]
-        began = time.monotonic()
-        bounded = piece_nets(self.problem, ends([node.cuts for node in worst], self.posed.graph), self.whole, self.by)
-        groups = np.array([self.groups[node.group] for node in worst])
-        derivative.bound_rows(self.posed, self.rule, bounded.net, groups, self.steps, self.by)
-        return (time.monotonic() - began) / max(1, len(worst))
+        return self.bounds.time_kernel([n.cuts for n in worst], [self.groups[n.group] for n in worst], self.steps)
 
     def step(self, target: float) -> bool:
         """Cut the worst pieces; False where the bound is at most the target, or nothing can be cut any more."""

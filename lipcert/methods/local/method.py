@@ -11,20 +11,21 @@ import numpy as np
 
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.claim import Claim, Local, Rows, RowScaling, Witness
-from lipcert.certificate.derivative import ChainRule, bound_rows, chain_rule, norm_bounds, row_bounds, spread_norm
-from lipcert.certificate.derivative import Rows as BoundedRows
 from lipcert.certificate.linear_bounds import in_ramps, whole_net
 from lipcert.certificate.local import local_bound
 from lipcert.errors import NotProvedError
 from lipcert.graph import Affine
+from lipcert.methods import propagation
 from lipcert.methods.base import OutOfTime, Progress, Unsuitable
 from lipcert.methods.boxes import ChosenNet, choose_net
+from lipcert.methods.device import choose_device
 from lipcert.methods.lipsdp import LipSdpMethod
-from lipcert.methods.local.branch import Search
+from lipcert.methods.local.branch import ROOM, Search
 from lipcert.methods.local.scalings import WHOLE, Known, merged, of_rows, with_resumed, with_scalings
 from lipcert.methods.lower.directions import Jacobian, steepest_directions
 from lipcert.methods.lower.search import project, region_center
 from lipcert.methods.product.method import SLACK, SPARE, deadline, for_lipsdp_only
+from lipcert.methods.propagation import PieceBounds
 from lipcert.problem import Everywhere, Problem
 
 MULTIPLICATIONS_A_SECOND = 4e9
@@ -78,31 +79,32 @@ class LocalMethod:
         by.tick = deadline(progress)
         try:
             plain = ChosenNet(whole_net(problem, by), ())
-            rule = chain_rule(in_ramps(problem, by))
+            yield _proven(problem, (_whole(problem, 1),), plain, by)  # at once: the rest loads torch
+            chosen = choose_net(problem, progress)
+            bounds = PieceBounds(problem, chosen.net, choose_device(progress.device), by)
         except NotProvedError as reason:
             raise Unsuitable(reason.message) from None
-        if rule.gradient is None:
-            yield _claim(0.0, (_whole(problem, 0),), plain)
+        if bounds.rule.gradient is None:
             return
-        first = _over_all(problem, rule, plain, 1, by)
-        yield first.claim
-        chosen = choose_net(problem, progress)
-        last = first if chosen.net is plain.net else _over_all(problem, rule, chosen, 1, by)
-        yield last.claim
-        if (fine := _finer(problem, last, progress)) is not None:
-            last = _over_all(problem, rule, chosen, fine, by)
-            yield last.claim
+        found = _over_all(problem, bounds, 1)
+        if chosen.net is not plain.net or found.parts[0].spectral:
+            yield _proven(problem, found.parts, chosen, by)
+        if (steps := _finer(problem, found, progress)) is not None:
+            finer = _over_all(problem, bounds, steps)
+            if finer.value < found.value * (1 - ROUNDING):
+                found = finer
+                yield _proven(problem, found.parts, chosen, by)
         known: Known = ()
         if problem.query.norm_out == math.inf and problem.query.norm_in != 1 and problem.size_out <= MAX_ROWS:
-            known = of_rows(row_bounds(last.rows, problem.query.norm_in, by)[0], last.steps)
+            known = of_rows(bounds.norms_of_rows(found.rows, problem.query.norm_in)[0], found.steps)
             if progress.resume is not None:
                 known = with_resumed(problem, chosen, known, progress.resume.claim, by)
             elif _open_neurons(chosen) > MANY:
                 known = with_scalings(problem, chosen, known, progress)
-                yield _claim(*merged(known), chosen)
+                yield _proven(problem, merged(known)[1], chosen, by)
         elif progress.exact and progress.resume is None and _open_neurons(chosen) > FEW:
             yield from _by_lipsdp(problem, progress)
-        yield from _branched(problem, progress, chosen, known)
+        yield from _branched(problem, progress, chosen, bounds, known)
 
 
 def _by_lipsdp(problem: Problem, progress: Progress) -> Iterator[Claim]:
@@ -130,7 +132,7 @@ def _finer(problem: Problem, found: _OverAll, progress: Progress) -> int | None:
     """Steps with planes for entries, too, if they take a share of the time that is left, and can gain something."""
     low, high = found.rows.entries()
     norm_in = problem.query.norm_in
-    entries = int(np.count_nonzero(((low < 0) & (high > 0)) if norm_in == math.inf else low < high))
+    entries = int((((low < 0) & (high > 0)) if norm_in == math.inf else low < high).sum())
     seconds = 2.0 * entries * _work(problem, progress) / MULTIPLICATIONS_A_SECOND
     if not entries or seconds > SHARE * progress.remaining():
         return None
@@ -145,44 +147,29 @@ def _work(problem: Problem, progress: Progress) -> float:
 
 @dataclass(frozen=True, eq=False)
 class _OverAll:
-    """The rows over the whole region, and what is claimed of them."""
+    """The rows over the whole region, about what they prove, and the evidence."""
 
-    rows: BoundedRows
+    rows: propagation.Rows
     steps: int
-    claim: Claim
+    value: float
+    parts: tuple[Rows, ...]
 
 
-def _over_all(problem: Problem, rule: ChainRule, chosen: ChosenNet, steps: int, by: Arithmetic) -> _OverAll:
+def _over_all(problem: Problem, bounds: PieceBounds, steps: int) -> _OverAll:
     query = problem.query
-    try:
-        rows = bound_rows(in_ramps(problem, by), rule, chosen.net, _every(problem), steps, by)
-    except NotProvedError as reason:
-        raise Unsuitable(reason.message) from None
-    value, spectral = float(norm_bounds(rows, query.norm_in, query.norm_out, by)[0]), 0.0
-    if query.norm_in == query.norm_out == 2 and rows.each > 1:
-        estimate = _l2_estimate(rows)
-        if estimate < value:
-            value = spectral = estimate
-    return _OverAll(rows, steps, _claim(value, (_whole(problem, steps, _room(spectral)),), chosen))
-
-
-@np.errstate(all="ignore")
-def _l2_estimate(rows: BoundedRows) -> float:
-    """About what the kernel can prove of the l2 norm over the whole region."""
-    matrix, spread = spread_norm(rows, 0)
-    size = float(np.linalg.norm(matrix.value, 2)) if matrix.is_finite else math.inf
-    return size * (1 + 1e-12) + spread if TINY < size < 1 / TINY else math.inf
-
-
-def _room(value: float) -> float:
-    return value * (1 + 2.0**-36)
+    rows = bounds.rows(bounds.whole, _every(problem), steps)
+    value = float(bounds.norms(rows, query.norm_in, query.norm_out)[0])
+    spectral = query.norm_in == query.norm_out == 2 and TINY < value < 1 / TINY
+    return _OverAll(rows, steps, value, (_whole(problem, steps, value * ROOM if spectral else 0.0),))
 
 
 def _claim(value: float, parts: tuple[Rows | RowScaling, ...], chosen: ChosenNet) -> Claim:
-    return Claim(_room(value) * SLACK + SPARE, Local(parts), linear=True, slopes=chosen.slopes)
+    return Claim(value * SLACK + SPARE, Local(parts), linear=True, slopes=chosen.slopes)
 
 
-def _branched(problem: Problem, progress: Progress, chosen: ChosenNet, known: Known) -> Iterator[Claim]:
+def _branched(
+    problem: Problem, progress: Progress, chosen: ChosenNet, bounds: PieceBounds, known: Known
+) -> Iterator[Claim]:
     by = progress.arithmetic
     steepest = Steepest(problem, progress)
     if not math.isfinite(steepest.best):
@@ -190,7 +177,7 @@ def _branched(problem: Problem, progress: Progress, chosen: ChosenNet, known: Kn
     single = bool(known) or (problem.query.norm_out == math.inf and problem.size_out <= MAX_ROWS)
     groups = tuple((j,) for j in range(problem.size_out)) if single else (tuple(range(problem.size_out)),)
     steps = _branched_steps(problem, progress)
-    search = Search(problem, chosen.net, by, groups, steps, known, steepest.look, progress.device)
+    search = Search(bounds, groups, steps, known, steepest.look)
     by.tick = tick = deadline(progress)
     limit = progress.remaining() if progress.exact else min(UNASKED, UNASKED_SHARE * progress.remaining())
     began = paused = time.monotonic()
@@ -207,7 +194,7 @@ def _branched(problem: Problem, progress: Progress, chosen: ChosenNet, known: Kn
         if now - began > limit or progress.remaining() < 1.5 * proof + 0.2:
             if now - began <= limit and not search.proven and search.bound < said:
                 said = search.bound  # it may take less than it seems: then there is time left
-                yield from _proven(problem, search, chosen, progress)
+                yield from _from_search(problem, search, chosen, progress)
                 continue
             stop = OutOfTime() if progress.exact else None
             break
@@ -226,29 +213,35 @@ def _branched(problem: Problem, progress: Progress, chosen: ChosenNet, known: Kn
             steepest.say()  # the planner may stop here
             if 8 * proof < now - began and search.bound < said * 0.99:
                 said = search.bound
-                yield from _proven(problem, search, chosen, progress)
+                yield from _from_search(problem, search, chosen, progress)
     progress.save(search.trees())
     steepest.say()
     if search.bound < said:
         progress.notes.append(f"{search.evaluated} pieces")
-        yield from _proven(problem, search, chosen, progress)
+        yield from _from_search(problem, search, chosen, progress)
     if stop is not None:
         raise stop
 
 
-def _proven(problem: Problem, search: Search, chosen: ChosenNet, progress: Progress) -> Iterator[Claim]:
+def _from_search(problem: Problem, search: Search, chosen: ChosenNet, progress: Progress) -> Iterator[Claim]:
     """What the kernel makes of the trees; nothing where it refuses one of them."""
-    before, progress.arithmetic.tick = progress.arithmetic.tick, lambda: None  # half of a proof is worth nothing
-    parts, began = search.evidence(), time.monotonic()
+    by = progress.arithmetic
+    before, by.tick = by.tick, lambda: None  # half of a proof is worth nothing
+    began = time.monotonic()
     try:
-        value = local_bound(problem, Local(parts), chosen.net, progress.arithmetic)
-        search.took(time.monotonic() - began)
+        claim = _proven(problem, search.evidence(), chosen, by)
     except NotProvedError as reason:
         progress.notes.append(f"the pieces are not proven: {reason.message}")
         return
     finally:
-        progress.arithmetic.tick = before
-    yield _claim(value, parts, chosen)
+        by.tick = before
+    search.took(time.monotonic() - began)
+    yield claim
+
+
+def _proven(problem: Problem, parts: tuple[Rows | RowScaling, ...], chosen: ChosenNet, by: Arithmetic) -> Claim:
+    """What the kernel makes of the evidence, which it remembers; NotProvedError where it refuses it."""
+    return _claim(local_bound(problem, Local(parts), chosen.net, by), parts, chosen)
 
 
 def _branched_steps(problem: Problem, progress: Progress) -> int:

@@ -11,9 +11,11 @@ from lipcert.certificate.planes import pick
 from lipcert.graph import Elementwise
 from lipcert.methods.base import Progress
 from lipcert.methods.boxes import ChosenNet
+from lipcert.methods.device import choose_device
 from lipcert.methods.local.branch import Bounded, Search, tree_of
 from lipcert.methods.local.scalings import WHOLE
 from lipcert.methods.lower.search import project
+from lipcert.methods.propagation import PieceBounds
 from lipcert.problem import Problem
 
 
@@ -50,7 +52,8 @@ class ReachSearch(Search):
     def __init__(self, problem: Problem, chosen: ChosenNet, attained: Attained, progress: Progress) -> None:
         self.attained = attained
         groups = tuple((j,) for j in range(problem.size_out))
-        super().__init__(problem, chosen.net, progress.arithmetic, groups, 1, (), attained.look, progress.device)
+        bounds = PieceBounds(problem, chosen.net, choose_device(progress.device), progress.arithmetic)
+        super().__init__(bounds, groups, 1, (), attained.look)
 
     def _measure(self, bounded: Bounded, groups: np.ndarray) -> np.ndarray:
         low, high = bounded.net.boxes[self.posed.y]

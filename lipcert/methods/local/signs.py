@@ -11,9 +11,11 @@ from lipcert.certificate.linear_bounds import whole_net
 from lipcert.certificate.planes import Net
 from lipcert.methods.base import Progress
 from lipcert.methods.boxes import ChosenNet, choose_net
+from lipcert.methods.device import choose_device
 from lipcert.methods.local.branch import FEW_INPUTS, Bounded, Search, tree_of
 from lipcert.methods.lower.directions import Jacobian
 from lipcert.methods.lower.search import half_widths, project, region_center
+from lipcert.methods.propagation import PieceBounds
 from lipcert.problem import Ball, Box, Problem
 
 STEPS = 3
@@ -47,7 +49,8 @@ class SignSearch(Search):
     def __init__(self, problem: Problem, whole: Net, worst: WorstSlopes, tolerance: float, progress: Progress) -> None:
         self.worst, self.tolerance = worst, tolerance
         every = tuple(range(problem.size_out))
-        super().__init__(problem, whole, progress.arithmetic, (every,), STEPS, (), worst.look, progress.device)
+        bounds = PieceBounds(problem, whole, choose_device(progress.device), progress.arithmetic)
+        super().__init__(bounds, (every,), STEPS, (), worst.look)
 
     def _measure(self, bounded: Bounded, groups: np.ndarray) -> np.ndarray:
         low, high = (side[:, :, self.worst.inputs] for side in bounded.rows.entries())

@@ -15,7 +15,7 @@ from lipcert.methods.propagation.network import Network
 from lipcert.methods.propagation.planes import Net, entry_bounds, upper_bounds
 from lipcert.methods.propagation.regions import pick
 from lipcert.methods.propagation.rules import affine_box, chords, product_box
-from lipcert.problem import Norm
+from lipcert.problem import Norm, dual
 
 if TYPE_CHECKING:
     import torch
@@ -127,6 +127,17 @@ def row_sums(rows: Rows) -> Tensor:
     return torch.fmin(found, torch.maximum(low.abs(), high.abs()).sum(dim=1)).reshape(-1, rows.each)
 
 
+def row_bounds(rows: Rows, norm_in: Norm) -> Tensor:
+    """(regions, rows) upper bounds on the norm of each row as a map to one output."""
+    import torch
+
+    if norm_in == math.inf:
+        return row_sums(rows)
+    size = torch.maximum(*(side.abs() for side in rows.entries()))
+    found: Tensor = torch.linalg.vector_norm(size, ord=dual(norm_in), dim=2)
+    return found
+
+
 def norm_bounds(rows: Rows, norm_in: Norm, norm_out: Norm) -> Tensor:
     """(regions,) upper bounds on the norms of the Jacobians."""
     import torch
@@ -135,8 +146,7 @@ def norm_bounds(rows: Rows, norm_in: Norm, norm_out: Norm) -> Tensor:
     if norm_in == 1:
         found: Tensor = torch.linalg.vector_norm(size, ord=norm_out, dim=1).amax(dim=1)
         return found
-    each = row_sums(rows) if norm_in == math.inf else torch.linalg.vector_norm(size, ord=2, dim=2)
-    found = torch.linalg.vector_norm(each, ord=norm_out, dim=1)
+    found = torch.linalg.vector_norm(row_bounds(rows, norm_in), ord=norm_out, dim=1)
     if norm_in == norm_out == 2 and rows.each > 1:
         low, high = rows.entries()
         radius = (high - low) / 2

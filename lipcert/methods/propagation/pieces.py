@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,8 +12,9 @@ import numpy as np
 from lipcert.certificate import derivative, planes
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.derivative import chain_rule
+from lipcert.certificate.linear_bounds import piece_nets
 from lipcert.certificate.pieces import Cut, ends
-from lipcert.methods.propagation.jacobian import Rows, bound_rows, norm_bounds
+from lipcert.methods.propagation.jacobian import Rows, bound_rows, norm_bounds, row_bounds
 from lipcert.methods.propagation.maps import Maps
 from lipcert.methods.propagation.network import Network
 from lipcert.methods.propagation.planes import Lines, Net, one_hot, upper_bounds
@@ -44,7 +46,7 @@ class PieceBounds:
         import torch
 
         assert not isinstance(problem.query.region, Everywhere)
-        self.device = device
+        self.problem, self.kernel, self.device, self.by = problem, whole, device, by
         self.network = Network(problem, device, torch.float64, by)
         self.posed = self.network.posed
         self.rule = chain_rule(self.posed)
@@ -87,6 +89,17 @@ class PieceBounds:
     def norms(self, rows: Rows, norm_in: Norm, norm_out: Norm) -> np.ndarray:
         """(pieces,) bounds on the norms of the Jacobians."""
         return np.asarray(norm_bounds(rows, norm_in, norm_out).cpu().numpy())
+
+    def norms_of_rows(self, rows: Rows, norm_in: Norm) -> np.ndarray:
+        """(pieces, rows) bounds on the norms of the rows, as maps to one output."""
+        return np.asarray(row_bounds(rows, norm_in).cpu().numpy())
+
+    def time_kernel(self, cuts: list[tuple[Cut, ...]], outputs: Sequence[tuple[int, ...]], steps: int) -> float:
+        """Seconds for each of these pieces."""
+        began = time.monotonic()
+        bounded = piece_nets(self.problem, ends(cuts, self.posed.graph), self.kernel, self.by)
+        derivative.bound_rows(self.posed, self.rule, bounded.net, np.array(outputs), steps, self.by)
+        return (time.monotonic() - began) / max(1, len(cuts))
 
     def cut_planes(self, net: Net, cuts: Sequence[tuple[Cut, ...]]) -> list[Planes]:
         """For each piece those of its cuts, by linear bounds."""

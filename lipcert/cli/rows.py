@@ -1,0 +1,94 @@
+"""`lipcert bound --rows`: one line for each row of a file of centers, and a report for each in a folder."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lipcert.cli.region import read_outputs, read_region
+
+if TYPE_CHECKING:
+    from lipcert.report import Report
+
+
+def bound_rows(
+    model: str,
+    options: dict[str, Any],
+    norm_in: float,
+    norm_out: float,
+    folder: str | None,
+    limit: float | None,
+    quiet: bool,
+) -> int:
+    """The exit status: the worst of all rows."""
+    from lipcert import api
+    from lipcert.cli.bound import exit_status
+    from lipcert.cli.progress import progress
+    from lipcert.errors import UsageError
+    from lipcert.report.terminal import RowTable
+    from lipcert.report.writing import write_json
+
+    rows = _rows(options)
+    into = None if folder is None else _folder(folder)
+    loaded = api.load(model, templates=options["templates"])
+    kind = options["norm_in"] or options["norm"]
+    regions = [read_region(loaded, {**options, "row": row}, kind) for row in rows]
+    if options["checkpoint"] is not None:
+        raise UsageError("--checkpoint is for one region", hint="bound row by row, with --row")
+    began = time.monotonic()
+    reports: list[Report] = []
+    table = RowTable(loaded.path, quiet)
+    with progress("slopes", enabled=not quiet) as say:
+        found = api.bound_many(
+            loaded,
+            regions,
+            norm_in=norm_in,
+            norm_out=norm_out,
+            outputs=read_outputs(options),
+            inputs=list(options["inputs"]),
+            output=options["output"],
+            method=options["method"],
+            timeout=options["timeout"],
+            gap=options["gap"],
+            device=options["device"],
+            solver=options["solver"],
+            exact=options["exact"],
+            on_step=lambda what, outcome: say(what, outcome.upper),
+        )
+        for row, report in zip(rows, found, strict=True):
+            reports.append(report)
+            if into is not None:
+                write_json(report, str(into / f"row{row}.json"))
+            table.add(row, report, limit)
+    table.end(reports, time.monotonic() - began, folder)
+    return max(exit_status(report, limit) for report in reports)
+
+
+def _rows(options: dict[str, Any]) -> range:
+    from lipcert.errors import UsageError
+
+    text = options["rows"]
+    match = re.fullmatch(r"(\d+):(\d+)", text)
+    if match is None or int(match[1]) >= int(match[2]):
+        raise UsageError(f"--rows: {text!r} is not A:B with A < B", hint="for example 0:20")
+    if options["row"] is not None:
+        raise UsageError("--row and --rows both choose rows", hint="use one of them")
+    if options["center"] is None:
+        raise UsageError("--rows are those of the file of --center, which is not given")
+    return range(int(match[1]), int(match[2]))
+
+
+def _folder(name: str) -> Path:
+    """Made if it is not there."""
+    from lipcert.errors import UsageError
+    from lipcert.report.writing import check_writable
+
+    path = Path(name)
+    try:
+        path.mkdir(exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--json: with --rows, {name} is a folder: {error.strerror}", hint="name a folder") from None
+    check_writable(str(path / "row0.json"))
+    return path
