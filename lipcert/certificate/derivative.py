@@ -2,8 +2,9 @@
 
 From an output backwards, each nonlinear node multiplies what comes in by unknown slopes: p = s a with s and a in
 intervals. The upper bound of max(l a, h a) by its chord, and the lower one of min(l a, h a), are the best lines in a;
-|a| is at most its chord. Shi, Wang, Zhang, Kolter, Hsieh, Efficiently computing local Lipschitz constants of neural
-networks via bound propagation (NeurIPS 2022).
+|a| is at most its chord. Where s moves with a value v of the network (the slope of a smooth activation, the other
+factor of a product), p may be bounded by planes in a and v, which go on back through the network. Shi, Wang, Zhang,
+Kolter, Hsieh, Efficiently computing local Lipschitz constants of neural networks via bound propagation (NeurIPS 2022).
 """
 
 from __future__ import annotations
@@ -13,17 +14,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lipcert.activations.piecewise import PiecewiseLinear
 from lipcert.arithmetic.enclosure import Enclosure
 from lipcert.arithmetic.rounding import down, inflate, norm_up, sqrt_up, up
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.boxes import Bounds, interval_affine, interval_product
 from lipcert.certificate.planes import Net, Trace, entry_bounds, upper_bounds
-from lipcert.certificate.relaxation import Lines
+from lipcert.certificate.relaxation import Lines, derivative_cells, ends_of, product_planes
 from lipcert.errors import NotProvedError
-from lipcert.graph import Affine, Elementwise, Graph, Groupwise, Input, Product
+from lipcert.graph import Affine, Elementwise, Graph, Groupwise, Input, Node, Product
 from lipcert.operators import Identity, Leaf, LinearOperator, Shape, Sum, Transposed, enclosed
 from lipcert.operators import Product as Composed
 from lipcert.problem import Norm, Problem
+
+PLANES = 4
+"""Added to steps where slopes are planes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,19 +66,42 @@ class Mixed:
         return (self.input,)
 
 
+Step = Node | Start | Gain | Mixed
+
+
 @dataclass(frozen=True, eq=False)
 class ChainRule:
-    """Nodes from the outputs back to the inputs; the last one is the row of the Jacobian (None: it is zero)."""
+    """The nodes of a graph, then from `first` on those that lead from the outputs back to the inputs."""
 
-    nodes: tuple[Start | Affine | Gain | Mixed, ...]
+    nodes: tuple[Step, ...]
+    first: int
     gradient: int | None
+    """The row of the Jacobian; None where it is zero."""
+
+    @property
+    def steps(self) -> list[tuple[int, Step]]:
+        """Those that lead back, with their positions."""
+        return list(enumerate(self.nodes))[self.first :]
+
+    @property
+    def bends(self) -> bool:
+        """Whether there are planes in values of the network."""
+        return any(isinstance(node, Gain) and self.moves_with(node) is not None for _, node in self.steps)
+
+    def moves_with(self, gain: Gain) -> int | None:
+        """The node whose value the slopes are a smooth function of."""
+        body = self.nodes[gain.at]
+        if isinstance(body, Elementwise):
+            return None if isinstance(body.activation, PiecewiseLinear) else body.input
+        return gain.other
 
 
 def chain_rule(problem: Problem) -> ChainRule:
     """Of a graph without fixed points."""
     graph = problem.graph
-    nodes: list[Start | Affine | Gain | Mixed] = [Start((problem.size_out,))]
-    coming: dict[int, list[tuple[int, LinearOperator]]] = {problem.y: [(0, Identity(problem.size_out))]}
+    first = len(graph.nodes)
+    nodes: list[Step] = [*graph.nodes, Start((problem.size_out,))]
+    coming: dict[int, list[tuple[int, LinearOperator]]] = {problem.y: [(first, Identity(problem.size_out))]}
     for position in range(problem.y, -1, -1):
         parts = coming.pop(position, [])
         if not parts or (isinstance(graph.nodes[position], Input) and position != problem.x):
@@ -81,7 +109,7 @@ def chain_rule(problem: Problem) -> ChainRule:
         at = _joined(nodes, parts, graph, position)
         body = graph.nodes[position]
         if position == problem.x:
-            return ChainRule(tuple(nodes), at)
+            return ChainRule(tuple(nodes), first, at)
         if isinstance(body, Affine):
             for source, op in zip(body.inputs, body.operators, strict=True):
                 coming.setdefault(source, []).append((at, transpose(op)))
@@ -100,12 +128,10 @@ def chain_rule(problem: Problem) -> ChainRule:
         for source, node in new:
             nodes.append(node)
             coming.setdefault(source, []).append((len(nodes) - 1, Identity(graph.size(source))))
-    return ChainRule(tuple(nodes), None)
+    return ChainRule(tuple(nodes), first, None)
 
 
-def _joined(
-    nodes: list[Start | Affine | Gain | Mixed], parts: list[tuple[int, LinearOperator]], graph: Graph, position: int
-) -> int:
+def _joined(nodes: list[Step], parts: list[tuple[int, LinearOperator]], graph: Graph, position: int) -> int:
     """The sum of what comes to a node, appended where it is not there already."""
     if len(parts) == 1 and isinstance(parts[0][1], Identity):
         return parts[0][0]
@@ -151,16 +177,16 @@ def bound_rows(problem: Problem, rule: ChainRule, values: Net, outputs: np.ndarr
     """The Jacobian's rows of `outputs` (pieces, rows) over the pieces whose values are given.
 
     `problem` is that of the graph with ramps, and `rule` its chain rule, which has a gradient. `steps`: where planes
-    are used beside intervals: 0 nowhere, 1 for what meets unknown slopes, 2 also for entries of the Jacobian whose sign
-    is open, 3 for all its entries.
+    are used beside intervals: 0 nowhere, 1 for what meets unknown slopes, 2 also for entries of the Jacobian whose
+    sign is open, 3 for all its entries; and 4 more where slopes are planes in the values that they move with, too.
     """
     assert rule.gradient is not None
-    graph = problem.graph
     pieces, each = outputs.shape
     cases = pieces * each
     which = np.repeat(np.arange(pieces), each)
-    net = Net(rule.nodes)
-    for i, node in enumerate(rule.nodes):
+    planes = bool(steps & PLANES) and rule.bends
+    net = _values_for(rule, values, which) if planes else Net(rule.nodes, list(values.boxes))
+    for i, node in rule.steps:
         if isinstance(node, Start):
             row = np.zeros((cases, problem.size_out))
             row[np.arange(cases), outputs.reshape(-1)] = 1.0
@@ -173,17 +199,40 @@ def bound_rows(problem: Problem, rule: ChainRule, values: Net, outputs: np.ndarr
             box = np.broadcast_to(box[0], shape), np.broadcast_to(box[1], shape)
             box = _tightened(net, i, box, _where(rule, i, box, steps, values, which), by)
         elif isinstance(node, Gain):
-            slopes = slopes_of(node, values)
-            low, high = (
-                np.broadcast_to(side[which] if len(side) > 1 else side, (cases, side.shape[1])) for side in slopes
-            )
-            box = interval_product((low, high), net.boxes[node.input])
+            low, high = slopes_of(node, values)
+            low, high = (np.broadcast_to(_rows(side, which), (cases, side.shape[1])) for side in (low, high))
+            coming = net.boxes[node.input]
+            box = interval_product((low, high), coming)
             if np.all(np.isfinite(low)) and np.all(np.isfinite(high)):
-                net.lines[i] = [(node.input, chords((low, high), net.boxes[node.input]))]
+                chord = chords((low, high), coming)
+                net.lines[i] = [(node.input, chord)]
+                if planes and (source := rule.moves_with(node)) is not None:
+                    body, v = rule.nodes[node.at], values.boxes[source]
+                    cells = derivative_cells(body.activation, v) if isinstance(body, Elementwise) else ends_of(v)
+                    found = product_planes(cells.of(lambda side: _rows(side, which)), coming, chord)
+                    net.lines[i] = [(node.input, found[0]), (source, found[1])]
         else:
-            box = _mixed(graph, node, values, net.boxes[node.input], which)
+            assert isinstance(node, Mixed)
+            box = _mixed(problem.graph, node, values, net.boxes[node.input], which)
         net.boxes.append(box)
     return Rows(net, each, rule.gradient)
+
+
+def _rows(side: np.ndarray, which: np.ndarray) -> np.ndarray:
+    """Of pieces what their rows have; one where all share it."""
+    return side[which] if len(side) > 1 else side
+
+
+def _values_for(rule: ChainRule, values: Net, which: np.ndarray) -> Net:
+    """The values of the network over the piece of each row."""
+    net = Net(rule.nodes, x=values.x, ball=values.ball)
+    net.boxes = [(_rows(low, which), _rows(high, which)) for low, high in values.boxes]
+    for i, each in values.lines.items():
+        net.lines[i] = [
+            (s, Lines(*(_rows(v, which) for v in (a.low_slope, a.low_offset, a.high_slope, a.high_offset))))
+            for s, a in each
+        ]
+    return net
 
 
 def _signs(node: Affine, boxes: list[Bounds]) -> Bounds:
@@ -199,16 +248,17 @@ def _where(rule: ChainRule, i: int, box: Bounds, steps: int, values: Net, which:
     """The entries of an affine node that are worth planes."""
     low, high = box
     crossing = (low < 0) & (high > 0)
-    if steps == 0:
+    level = steps % PLANES
+    if level == 0:
         return np.zeros_like(crossing)
     if i == rule.gradient:
-        return np.zeros_like(crossing) if steps == 1 else crossing if steps == 2 else low < high
+        return np.zeros_like(crossing) if level == 1 else crossing if level == 2 else low < high
     wanted = np.zeros_like(crossing)
     for node in rule.nodes[i + 1 :]:
         if isinstance(node, Gain) and node.input == i:
             first, last = slopes_of(node, values)
-            loose = first < last
-            wanted |= crossing & (loose[which] if len(loose) > 1 else loose)
+            bent = steps & PLANES and rule.moves_with(node) is not None  # then the width of the box counts, too
+            wanted |= ((low < high) if bent else crossing) & _rows(first < last, which)
         elif isinstance(node, Mixed) and node.input == i:
             wanted |= low < high
     return wanted

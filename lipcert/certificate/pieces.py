@@ -18,7 +18,7 @@ from lipcert.arithmetic.rounding import up
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.boxes import Bounds
 from lipcert.certificate.claim import Rows, Tree
-from lipcert.certificate.derivative import bound_rows, chain_rule, norm_bounds, spread_norm
+from lipcert.certificate.derivative import PLANES, bound_rows, chain_rule, norm_bounds, spread_norm
 from lipcert.certificate.linear_bounds import Bounded, Pieces, in_ramps, piece_nets
 from lipcert.certificate.planes import Net, upper_bounds
 from lipcert.errors import NotProvedError
@@ -28,7 +28,7 @@ from lipcert.problem import Problem
 ENTRIES = 2**22
 """Of the boxes of the pieces that are bounded at a time."""
 
-MAX_STEPS = 3
+MAX_STEPS = 3 + PLANES
 
 MAX_CUTS = 1000
 """On the way to a piece."""

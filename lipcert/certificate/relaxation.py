@@ -7,6 +7,7 @@ kinks and into cells; in a cell [a, b] a function g with g(a) <= A, g(b) <= B an
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -130,3 +131,65 @@ def _offset(cells: _Cells, slope: np.ndarray) -> np.ndarray:
     peak = add_up(base, np.where((rise > 0) & (fall > 0), inflate(met, 2), 0.0))
     inside = np.where(rise == 0, left, np.where(fall == 0, right, np.maximum(peak, np.maximum(left, right))))
     return np.asarray(inside.max(axis=0))
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Where v goes, with the slopes s there: each cell (B, *n) boxes of v and of s; any number of cells."""
+
+    v: list[tuple[np.ndarray, np.ndarray]]
+    s: list[tuple[np.ndarray, np.ndarray]]
+
+    def of(self, rows: Callable[[np.ndarray], np.ndarray]) -> Cells:
+        """Of other cases."""
+        return Cells(*([(rows(low), rows(high)) for low, high in each] for each in (self.v, self.s)))
+
+
+def ends_of(box: tuple[np.ndarray, np.ndarray]) -> Cells:
+    """Of s = v: what is linear in it is extreme at its ends."""
+    return Cells([(end, end) for end in box], [(end, end) for end in box])
+
+
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite is not used
+def derivative_cells(activation: Activation, box: tuple[np.ndarray, np.ndarray]) -> Cells:
+    """Of s = phi'(v)."""
+    low, high = box
+    ends = [np.clip(low + share * (high - low), low, high) for share in np.linspace(0, 1, CELLS + 1)]
+    ends[-1] = high
+    cells = list(pairwise(ends))
+    return Cells(cells, [activation.slopes(*cell) for cell in cells])
+
+
+@np.errstate(all="ignore")  # what is not finite is not used
+def product_planes(cells: Cells, box: tuple[np.ndarray, np.ndarray], chord: Lines) -> tuple[Lines, Lines]:
+    """Below and above p = s a: lines in a, and lines in v without offsets; their sums bound p.
+
+    `box` has a, and `chord` lines in a alone, which are taken where they are nearer at the middle. Any slopes will do:
+    s a - q a - r v is linear in a, and bounded cell by cell at the ends of a.
+    """
+    first, last = cells.s[0], cells.s[-1]
+    start, end = cells.v[0][0], cells.v[-1][1]
+    center, middle = box[0] / 2 + box[1] / 2, start / 2 + end / 2
+    steep = (last[0] / 2 + last[1] / 2) - (first[0] / 2 + first[1] / 2)
+    r = np.nan_to_num(center * steep / (end - start), posinf=0.0, neginf=0.0)
+    q = np.broadcast_to((first[0] + first[1] + last[0] + last[1]) / 4, r.shape)
+    least, most = np.full(r.shape, np.inf), np.full(r.shape, -np.inf)
+    for v, s in zip(cells.v, cells.s, strict=True):
+        drift = [r * side for side in v]
+        for a in box:
+            ends, line = [side * a for side in s], q * a
+            upper = up(up(up(np.maximum(*ends)) - down(line)) - down(np.minimum(*drift)))
+            lower = down(down(down(np.minimum(*ends)) - up(line)) - up(np.maximum(*drift)))
+            most, least = np.fmax(most, upper), np.fmin(least, lower)
+            most, least = np.where(np.isnan(upper), np.nan, most), np.where(np.isnan(lower), np.nan, least)
+    at = q * center + r * middle
+    above = np.isfinite(most) & (at + most < chord.high_slope * center + chord.high_offset)
+    below = np.isfinite(least) & (at + least > chord.low_slope * center + chord.low_offset)
+    in_a = Lines(
+        np.where(below, q, chord.low_slope),
+        np.where(below, least, chord.low_offset),
+        np.where(above, q, chord.high_slope),
+        np.where(above, most, chord.high_offset),
+    )
+    zero = np.zeros_like(r)
+    return in_a, Lines(np.where(below, r, 0.0), zero, np.where(above, r, 0.0), zero)

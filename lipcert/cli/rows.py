@@ -31,12 +31,12 @@ def bound_rows(
     from lipcert.report.writing import write_json
 
     rows = _rows(options)
-    into = None if folder is None else _folder(folder)
+    if options["checkpoint"] is not None:
+        raise UsageError("--checkpoint is for one region", hint="bound row by row, with --row")
+    into = None if folder is None else _folder(folder, rows)
     loaded = api.load(model, templates=options["templates"])
     kind = options["norm_in"] or options["norm"]
     regions = [read_region(loaded, {**options, "row": row}, kind) for row in rows]
-    if options["checkpoint"] is not None:
-        raise UsageError("--checkpoint is for one region", hint="bound row by row, with --row")
     began = time.monotonic()
     reports: list[Report] = []
     table = RowTable(loaded.path, quiet)
@@ -60,9 +60,10 @@ def bound_rows(
         for row, report in zip(rows, found, strict=True):
             reports.append(report)
             if into is not None:
+                into.mkdir(exist_ok=True)
                 write_json(report, str(into / f"row{row}.json"))
             table.add(row, report, limit)
-    table.end(reports, time.monotonic() - began, folder)
+    table.end(reports, time.monotonic() - began, None if into is None else into / f"row{rows[0]}.json")
     return max(exit_status(report, limit) for report in reports)
 
 
@@ -80,15 +81,16 @@ def _rows(options: dict[str, Any]) -> range:
     return range(int(match[1]), int(match[2]))
 
 
-def _folder(name: str) -> Path:
-    """Made if it is not there."""
+def _folder(name: str, rows: range) -> Path:
+    """Where reports go; it is made with the first of them."""
     from lipcert.errors import UsageError
     from lipcert.report.writing import check_writable
 
     path = Path(name)
-    try:
-        path.mkdir(exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--json: with --rows, {name} is a folder: {error.strerror}", hint="name a folder") from None
-    check_writable(str(path / "row0.json"))
+    if name == "-" or (path.exists() and not path.is_dir()):
+        raise UsageError(f"--json: {name} is no folder, which it is with --rows", hint="name a folder")
+    for row in rows if path.exists() else ():
+        check_writable(str(path / f"row{row}.json"))
+    if not path.exists():
+        check_writable(name)
     return path

@@ -49,7 +49,7 @@ def realise(op: LinearOperator, device: torch.device, dtype: torch.dtype) -> Map
             return _transposed_convolution(op.leaf, tensor(op.leaf.weights))
         if isinstance(op.leaf, Dense):
             return _transposed_dense(op.leaf, tensor(op.leaf.weights))
-        return _pulled_back(op, realise(op.leaf, device, dtype))
+        return _transposed_leaf(op, device, dtype)
     if isinstance(op, Product):
         factors = [realise(f, device, dtype) for f in reversed(op.factors)]
         return lambda x: _chain(factors, x)
@@ -70,16 +70,18 @@ def _transposed_dense(op: Dense, weights: torch.Tensor) -> Map:
     return lambda y: (y.reshape(len(y), op.copies, -1) @ weights).reshape(len(y), -1)
 
 
-def _pulled_back(op: Transposed, leaf: Map) -> Map:
-    """By the derivative of the leaf, which is linear."""
+def _transposed_leaf(op: Transposed, device: torch.device, dtype: torch.dtype) -> Map:
+    """Of a leaf without sums of weights."""
     import torch
 
-    def apply(y: torch.Tensor) -> torch.Tensor:
-        pull = torch.func.vjp(leaf, y.new_zeros(len(y), op.out_size))[1]
-        moved: torch.Tensor = pull(y)[0]
-        return moved
-
-    return apply
+    leaf = op.leaf
+    if isinstance(leaf, Selection):
+        kept = torch.as_tensor(np.flatnonzero(leaf.index >= 0), device=device)
+        index = torch.as_tensor(leaf.index[leaf.index >= 0], device=device)
+        return lambda y: y.new_zeros(len(y), leaf.in_size).index_add(1, index, y[:, kept])
+    if isinstance(leaf, Reduction):
+        return lambda y: y.reshape(-1, *leaf.kept_shape).expand(-1, *leaf.in_shape).reshape(len(y), -1)
+    return realise(leaf, device, dtype)  # it is its own transpose
 
 
 def _selection(op: Selection, device: torch.device) -> Map:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -65,15 +66,16 @@ class RowTable:
     COLUMNS = "row", "certified", "attained", "gap", "method", "seconds"
 
     def __init__(self, path: str, quiet: bool) -> None:
-        self.quiet = quiet
-        if not quiet:
-            print(path)
-            self._print(self.COLUMNS)
+        self.path, self.quiet, self.begun = path, quiet, False
 
     def add(self, row: int, report: Report, limit: float | None) -> None:
         if self.quiet:
             print("inconclusive" if report.upper is None else repr(report.upper), flush=True)
             return
+        if not self.begun:
+            self.begun = True
+            print(printable(self.path))
+            self._print(self.COLUMNS)
         result = report.data["result"]
         bound = report.status if report.upper is None else shown(report.upper, 8, up=True)
         if report.upper is not None and limit is not None and report.upper > limit:
@@ -82,7 +84,7 @@ class RowTable:
         low = shown(report.lower, 8, up=False)
         self._print((str(row), bound, low, gap, result["method"] or "", f"{result['seconds']:.2f}"))
 
-    def end(self, reports: Sequence[Report], seconds: float, folder: str | None) -> None:
+    def end(self, reports: Sequence[Report], seconds: float, first: Path | None) -> None:
         """What there is to say of all."""
         if self.quiet:
             return
@@ -90,8 +92,9 @@ class RowTable:
         tight = sum(report.gap is not None and report.gap <= TIGHT for report in reports)
         largest = f", at most {shown(max(done), 8, up=True)}" if done else ""
         print(f"{len(done)} of {len(reports)} certified{largest}; {tight} within 1 % of attained; {seconds:.1f} s")
-        if folder is not None:
-            print(f"reports in {printable(folder)}   (re-verify: lipcert check {printable(folder)}/row0.json ...)")
+        if first is not None:
+            check = f"lipcert check {printable(str(first))} {printable(self.path)}"
+            print(f"reports in {printable(str(first.parent))}   (re-verify: {check})")
 
     def _print(self, cells: Sequence[str]) -> None:
         print("".join(cell.rjust(width) for cell, width in zip(cells, (5, 14, 14, 11, 10, 9), strict=True)), flush=True)

@@ -38,7 +38,7 @@ from tests.helpers.pieces import pieces_by_ends, proven, rows_of
 from tests.helpers.sampling import NORM_PAIRS, jacobians, operator_norms, realise
 from tests.soundness.test_bounds import one_layer
 
-STEPS = range(4)
+STEPS = range(8)
 MARGIN = 1 + 1e-9
 
 

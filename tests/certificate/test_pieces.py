@@ -312,7 +312,7 @@ def assert_covered(
     tree = Tree(np.array(splits), np.zeros(0))
     cuts = [piece.cuts for piece in leaves(tree, there.graph)]
     bounded = pieces_by_cuts(problem, cuts, by)
-    steps = int(rng.integers(4))
+    steps = int(rng.integers(8))
     kept = np.flatnonzero(~bounded.empty)
     covered = np.zeros(len(seen.values[0]), dtype=bool)
     found = np.swapaxes(seen.slopes[there.y], 1, 2)

@@ -293,7 +293,7 @@ FALSE: dict[str, Edit] = {
     "tree of one piece": lambda d: array(d["certificate"]["tree"], "splits", lambda s: np.array([[-1.0, 0, 0]])),
     "tree of nothing": lambda d: array(d["certificate"]["tree"], "splits", lambda s: s[:0]),
     "a piece said to be empty": lambda d: array(d["certificate"]["tree"], "splits", emptied),
-    "four steps": lambda d: d["certificate"].update(steps=4),
+    "eight steps": lambda d: d["certificate"].update(steps=8),
     "a wider region": lambda d: array(d["query"]["region"], "upper", lambda v: v * 2),
     "another status": lambda d: d["result"].update(status="inconclusive"),
     "certified in words": lambda d: d["result"].update(status="certified"),

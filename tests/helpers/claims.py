@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 
 from lipcert.certificate import Claim
+from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.encoding import decode_claim, encode
 from lipcert.methods import Method, OutOfTime, Progress, Unsuitable
 from lipcert.problem import Problem
@@ -24,13 +25,13 @@ def through_json(claim: Claim) -> Claim:
 BRANCHING = {"local", "mip"}
 """Methods that go on until time is over ..."""
 
-SECONDS = 0.15
+SECONDS = 0.1
 """... which they get this much of."""
 
 
-def claims_of(method: Method, problem: Problem, linear: bool = True) -> Iterator[Claim]:
+def claims_of(method: Method, problem: Problem, linear: bool = True, by: Arithmetic | None = None) -> Iterator[Claim]:
     """Its claims until it has no more, or says that it cannot go on; without `linear`, over intervals."""
     if method.accepts(problem) is None:
         deadline = time.monotonic() + SECONDS if method.name in BRANCHING else math.inf
         with contextlib.suppress(Unsuitable, OutOfTime):
-            yield from method.claims(problem, Progress(deadline, linear=linear))
+            yield from method.claims(problem, Progress(deadline, linear=linear, arithmetic=by or Arithmetic()))

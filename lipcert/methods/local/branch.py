@@ -341,10 +341,10 @@ class Search:
     def _scores(self, bounded: Bounded) -> dict[int, np.ndarray]:
         """For each node that can be cut, (pieces, entries): how much its open slopes matter."""
         net, rows = bounded.net, bounded.rows
-        pieces = len(rows.net.boxes[0][0]) // rows.each
+        pieces = len(rows.net.boxes[self.rule.first][0]) // rows.each
         found: dict[int, np.ndarray] = {}
         graph = self.posed.graph
-        for node in self.rule.nodes:
+        for _, node in self.rule.steps:
             if not (isinstance(node, Gain) and node.other is None):
                 continue
             body = graph.nodes[node.at]

@@ -1,7 +1,8 @@
 """Does a piece hold an input? Its cuts as planes in x, and an input inside them, or multipliers that show the contrary.
 
 A game, for many pieces at a time: one player moves x inside the planes, the other one puts weight on those that x is
-behind (optimistic mirror descent; Rakhlin and Sridharan, NeurIPS 2013). What it leaves open is a linear program.
+behind (optimistic mirror descent; Rakhlin and Sridharan, NeurIPS 2013). What it leaves open is a linear program, which
+balls in l1 are from the start; in l2 the center stands for what stays open.
 """
 
 from __future__ import annotations
@@ -25,8 +26,6 @@ LOOKS = (8, 24, 72, 160)
 
 CLEAR = 1e-5
 """How far behind its planes, on the scale of what they say over the region, a piece is to be empty."""
-
-DESCENT_STEPS = 300
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +83,7 @@ def decide(
             found[waiting[b]] = result
     for b in waiting:
         if b not in found:
-            found[b] = _program(games[b]) if norm == np.inf else _descent(games[b], dual(norm))
+            found[b] = games[b].inside(np.zeros_like(games[b].center)) if norm == 2 else _program(games[b], norm)
     return [found[b] for b in range(len(games))]
 
 
@@ -158,48 +157,22 @@ def _nearest(u: Tensor, norm: float) -> Tensor:
     return u / torch.linalg.vector_norm(u, dim=1, keepdim=True).clamp(min=1)
 
 
-def _program(game: _Game) -> Found:
-    """max t: rows u + offsets >= t, by HiGHS."""
+def _program(game: _Game, norm: float) -> Found:
+    """max t: rows u + offsets >= t over the unit ball of l-infinity or l1, by HiGHS; u is a difference in l1."""
     from scipy.optimize import linprog
 
     k, n = game.rows.shape
-    cost = np.append(np.zeros(n), -1.0)
-    constraint = np.concatenate([-game.rows, np.ones((k, 1))], axis=1)
-    bounds = [*[(-1, 1)] * n, (None, None)]
-    found = linprog(cost, A_ub=constraint, b_ub=game.offsets, bounds=bounds, method="highs")
+    if norm == np.inf:
+        parts, bounds = game.rows, [(-1.0, 1.0)] * n
+    else:
+        parts, bounds = np.concatenate([game.rows, -game.rows], axis=1), [(0.0, 1.0)] * (2 * n)
+    constraint, limit = np.concatenate([-parts, np.ones((k, 1))], axis=1), game.offsets
+    if norm == 1:
+        constraint, limit = np.concatenate([constraint, [[*np.ones(2 * n), 0.0]]]), np.append(limit, 1.0)
+    cost = np.append(np.zeros(len(bounds)), -1.0)
+    found = linprog(cost, A_ub=constraint, b_ub=limit, bounds=[*bounds, (None, None)], method="highs")
     if found.status != 0:
         return game.inside(np.zeros(n))
-    if found.x[n] < 0:
-        return game.empty(np.maximum(-found.ineqlin.marginals, 0.0))
-    return game.inside(np.clip(found.x[:n], -1, 1))
-
-
-def _descent(game: _Game, other: float) -> Found:
-    """The least over weights w of w offsets + |rows' w|, by mirror descent; `other` is the norm in it."""
-    k = len(game.offsets)
-    weights = np.full(k, 1.0 / k)
-    best, depth = weights, np.inf
-    for step in range(DESCENT_STEPS):
-        normal = game.rows.T @ weights
-        value = float(weights @ game.offsets) + float(np.linalg.norm(normal, ord=other))
-        if value < depth:
-            best, depth = weights, value
-        if depth < -CLEAR:
-            return game.empty(best)
-        gradient = game.offsets + game.rows @ _steepest(normal, other)
-        scale = float(np.ptp(gradient))
-        if scale == 0:
-            break
-        weights = weights * np.exp(-(gradient - gradient.min()) / scale * 4.0 / np.sqrt(step + 1))
-        weights = weights / weights.sum()
-    return game.inside(_steepest(game.rows.T @ best, other))
-
-
-def _steepest(normal: np.ndarray, other: float) -> np.ndarray:
-    """d with |d| = 1 that maximises normal . d; `other` is the dual norm: l2, or the maximum."""
-    if other == 2:
-        return normal / max(float(np.linalg.norm(normal)), 1e-300)
-    unit = np.zeros_like(normal)
-    largest = int(np.argmax(np.abs(normal)))
-    unit[largest] = np.sign(normal[largest])
-    return unit
+    if found.x[-1] < 0:
+        return game.empty(np.maximum(-found.ineqlin.marginals[:k], 0.0))
+    return game.inside(np.clip(found.x[:n] - (found.x[n:-1] if norm == 1 else 0.0), -1, 1))

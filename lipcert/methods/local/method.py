@@ -11,6 +11,7 @@ import numpy as np
 
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.claim import Claim, Local, Rows, RowScaling, Witness
+from lipcert.certificate.derivative import PLANES, Gain
 from lipcert.certificate.linear_bounds import in_ramps, whole_net
 from lipcert.certificate.local import local_bound
 from lipcert.errors import NotProvedError
@@ -89,7 +90,7 @@ class LocalMethod:
         found = _over_all(problem, bounds, 1)
         if chosen.net is not plain.net or found.parts[0].spectral:
             yield _proven(problem, found.parts, chosen, by)
-        if (steps := _finer(problem, found, progress)) is not None:
+        for steps in _finer(problem, bounds, found, progress):
             finer = _over_all(problem, bounds, steps)
             if finer.value < found.value * (1 - ROUNDING):
                 found = finer
@@ -128,15 +129,18 @@ def _whole(problem: Problem, steps: int, spectral: float = 0.0) -> Rows:
     return Rows(tuple(range(problem.size_out)), WHOLE, steps, spectral)
 
 
-def _finer(problem: Problem, found: _OverAll, progress: Progress) -> int | None:
-    """Steps with planes for entries, too, if they take a share of the time that is left, and can gain something."""
+def _finer(problem: Problem, bounds: PieceBounds, found: _OverAll, progress: Progress) -> Iterator[int]:
+    """Steps that may gain something, and take a share of the time that is left at most."""
     low, high = found.rows.entries()
-    norm_in = problem.query.norm_in
+    norm_in, rule = problem.query.norm_in, bounds.rule
     entries = int((((low < 0) & (high > 0)) if norm_in == math.inf else low < high).sum())
-    seconds = 2.0 * entries * _work(problem, progress) / MULTIPLICATIONS_A_SECOND
-    if not entries or seconds > SHARE * progress.remaining():
-        return None
-    return 2 if norm_in == math.inf else 3
+    level = 2 if norm_in == math.inf else 3
+    graph = bounds.posed.graph
+    bent = sum(graph.size(n.at) for _, n in rule.steps if isinstance(n, Gain) and rule.moves_with(n) is not None)
+    work = _work(problem, progress) / MULTIPLICATIONS_A_SECOND
+    for steps, count in ((1 + PLANES, bent), (level, entries), (level + PLANES, bent and bent + entries)):
+        if count and 2.0 * count * work < SHARE * progress.remaining():
+            yield steps
 
 
 def _work(problem: Problem, progress: Progress) -> float:
@@ -176,7 +180,7 @@ def _branched(
         return
     single = bool(known) or (problem.query.norm_out == math.inf and problem.size_out <= MAX_ROWS)
     groups = tuple((j,) for j in range(problem.size_out)) if single else (tuple(range(problem.size_out)),)
-    steps = _branched_steps(problem, progress)
+    steps = _branched_steps(problem, progress) + (PLANES if bounds.rule.bends else 0)
     search = Search(bounds, groups, steps, known, steepest.look)
     by.tick = tick = deadline(progress)
     limit = progress.remaining() if progress.exact else min(UNASKED, UNASKED_SHARE * progress.remaining())

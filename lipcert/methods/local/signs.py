@@ -7,6 +7,7 @@ import time
 import numpy as np
 
 from lipcert.certificate.claim import MonotoneClaim, Slope
+from lipcert.certificate.derivative import PLANES
 from lipcert.certificate.linear_bounds import whole_net
 from lipcert.certificate.planes import Net
 from lipcert.methods.base import Progress
@@ -50,7 +51,8 @@ class SignSearch(Search):
         self.worst, self.tolerance = worst, tolerance
         every = tuple(range(problem.size_out))
         bounds = PieceBounds(problem, whole, choose_device(progress.device), progress.arithmetic)
-        super().__init__(bounds, (every,), STEPS, (), worst.look)
+        steps = STEPS + (PLANES if bounds.rule.bends else 0)
+        super().__init__(bounds, (every,), steps, (), worst.look)
 
     def _measure(self, bounded: Bounded, groups: np.ndarray) -> np.ndarray:
         low, high = (side[:, :, self.worst.inputs] for side in bounded.rows.entries())
@@ -90,5 +92,5 @@ def branched_signs(
             if not search.step(LEAST_SHARE if few else tolerance):
                 break
     return MonotoneClaim(
-        inputs, increasing, tolerance, 0.0, STEPS, tree_of(search.roots[0]), chosen.slopes
+        inputs, increasing, tolerance, 0.0, search.steps, tree_of(search.roots[0]), chosen.slopes
     ), worst.slope

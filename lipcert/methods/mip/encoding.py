@@ -14,9 +14,9 @@ import numpy as np
 from lipcert.activations import Abs, PRelu
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.boxes import Bounds
-from lipcert.certificate.derivative import ChainRule, Gain, Mixed, Start
+from lipcert.certificate.derivative import ChainRule, Gain, Step
 from lipcert.certificate.planes import Net
-from lipcert.graph import Affine, Elementwise, Graph, Input, Node
+from lipcert.graph import Affine, Elementwise, Graph, Input
 from lipcert.methods.mip.linear import Program
 from lipcert.problem import Ball, Problem
 
@@ -102,11 +102,11 @@ def encode_row(
 
     `boxes` are those of all rows.
     """
-    places: list[np.ndarray] = []
-    units = _units(rule.nodes, boxes)
-    scaled = [(low[output] / unit, high[output] / unit) for (low, high), unit in zip(boxes, units, strict=True)]
-    for i, node in enumerate(rule.nodes):
-        at = program.variables(*scaled[i])
+    places, units = list(coded.at), _units(rule.nodes, boxes)
+    scaled = {i: tuple(side[output] / units[i] for side in boxes[i]) for i, _ in rule.steps}
+    for i, node in rule.steps:
+        low, high = scaled[i]
+        at = program.variables(low, high)
         places.append(at)
         if isinstance(node, Affine):
             _affine(program, i, node, places, units, by)
@@ -116,7 +116,7 @@ def encode_row(
     return places[rule.gradient], units[rule.gradient]
 
 
-def _units(nodes: Sequence[Node | Start | Gain | Mixed], boxes: list[Bounds]) -> list[float]:
+def _units(nodes: Sequence[Step], boxes: list[Bounds]) -> list[float]:
     """One a node; what an activation multiplies has the unit of the product."""
     units: list[float] = []
     for node, box in zip(nodes, boxes, strict=True):
@@ -144,8 +144,8 @@ def absolute(program: Program, at: np.ndarray, low: np.ndarray, high: np.ndarray
 
 def pattern_jacobian(rule: ChainRule, slopes: dict[int, np.ndarray], outputs: int, by: Arithmetic) -> np.ndarray:
     """(outputs, inputs) in float64, where every activation has the given slopes."""
-    rows: list[np.ndarray] = []
-    for node in rule.nodes:
+    rows = [np.zeros((outputs, 0))] * rule.first
+    for _, node in rule.steps:
         if isinstance(node, Affine):
             parts = zip(node.inputs, node.operators, strict=True)
             rows.append(

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lipcert.certificate.derivative import ChainRule, Gain, Mixed, Start
-from lipcert.graph import Affine, Groupwise
+from lipcert.certificate.derivative import PLANES, ChainRule, Gain, Mixed, Start
+from lipcert.graph import Affine, Elementwise, Groupwise
 from lipcert.methods.propagation.maps import Maps
 from lipcert.methods.propagation.network import Network
 from lipcert.methods.propagation.planes import Net, entry_bounds, upper_bounds
 from lipcert.methods.propagation.regions import pick
-from lipcert.methods.propagation.rules import affine_box, chords, product_box
+from lipcert.methods.propagation.rules import affine_box, chords, derivative_cells, ends_of, product_box, product_planes
 from lipcert.problem import Norm, dual
 
 if TYPE_CHECKING:
@@ -46,8 +46,9 @@ def bound_rows(network: Network, rule: ChainRule, maps: Maps, values: Net, outpu
     assert rule.gradient is not None
     regions, each = outputs.shape
     which = torch.arange(regions, device=outputs.device).repeat_interleave(each)
-    net = Net(rule.nodes, maps)
-    for i, node in enumerate(rule.nodes):
+    planes = bool(steps & PLANES) and rule.bends
+    net = _values_for(rule, maps, values, which) if planes else Net(rule.nodes, maps, boxes=list(values.boxes))
+    for i, node in rule.steps:
         if isinstance(node, Start):
             row = torch.zeros(regions * each, network.posed.size_out, dtype=maps.dtype, device=maps.device)
             row.scatter_(1, outputs.reshape(-1, 1), 1.0)
@@ -58,11 +59,31 @@ def bound_rows(network: Network, rule: ChainRule, maps: Maps, values: Net, outpu
         elif isinstance(node, Gain):
             low, high = (pick(side, which) for side in _slopes_of(node, values))
             box = product_box((low, high), net.boxes[node.input])
-            net.lines[i] = [(node.input, chords((low, high), net.boxes[node.input]))]
+            chord = chords((low, high), net.boxes[node.input])
+            net.lines[i] = [(node.input, chord)]
+            if planes and (source := rule.moves_with(node)) is not None:
+                body, v = rule.nodes[node.at], values.boxes[source]
+                cells = derivative_cells(body.activation, v) if isinstance(body, Elementwise) else ends_of(v)
+                found = product_planes(cells, net.boxes[node.input], chord, which)
+                net.lines[i] = [(node.input, found[0]), (source, found[1])]
         else:
+            assert isinstance(node, Mixed)
             box = _mixed(network, node, values, net.boxes[node.input], which)
         net.boxes.append(box)
     return Rows(net, each, rule.gradient)
+
+
+def _values_for(rule: ChainRule, maps: Maps, values: Net, which: Tensor) -> Net:
+    """The values of the network over the region of each row."""
+
+    def rows(v: Tensor) -> Tensor:
+        return pick(v, which)
+
+    net = Net(rule.nodes, maps, x=values.x)
+    net.regions = None if values.regions is None else values.regions.of(which)
+    net.boxes = [(rows(low), rows(high)) for low, high in values.boxes]
+    net.lines = {i: [(s, lines.of(rows)) for s, lines in each] for i, each in values.lines.items()}
+    return net
 
 
 def _slopes_of(node: Gain, values: Net) -> Bounds:
@@ -76,14 +97,16 @@ def _where(rule: ChainRule, i: int, box: Bounds, steps: int, values: Net, which:
     low, high = box
     crossing = (low < 0) & (high > 0)
     wanted = torch.zeros_like(crossing)
-    if steps == 0 or (steps == 1 and i == rule.gradient):
+    level = steps % PLANES
+    if level == 0 or (level == 1 and i == rule.gradient):
         return wanted
     if i == rule.gradient:
-        return crossing if steps == 2 else low < high
+        return crossing if level == 2 else low < high
     for node in rule.nodes[i + 1 :]:
         if isinstance(node, Gain) and node.input == i:
             first, last = _slopes_of(node, values)
-            wanted |= crossing & pick(first < last, which)
+            bent = steps & PLANES and rule.moves_with(node) is not None
+            wanted |= (low < high if bent else crossing) & pick(first < last, which)
         elif isinstance(node, Mixed) and node.input == i:
             wanted |= low < high
     return wanted
@@ -152,5 +175,8 @@ def norm_bounds(rows: Rows, norm_in: Norm, norm_out: Norm) -> Tensor:
         radius = (high - low) / 2
         schur = (radius.sum(dim=2).amax(dim=1) * radius.sum(dim=1).amax(dim=1)).sqrt()
         spread = torch.minimum(schur, torch.linalg.vector_norm(radius, dim=(1, 2)))
-        found = torch.minimum(found, torch.linalg.matrix_norm((low + high) / 2, ord=2) + spread)
+        middle = (low + high) / 2
+        known = torch.isfinite(middle).all(dim=2).all(dim=1)
+        size = torch.linalg.matrix_norm(torch.where(known[:, None, None], middle, 0.0), ord=2)
+        found = torch.where(known, torch.minimum(found, size + spread), found)
     return found

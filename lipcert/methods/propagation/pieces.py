@@ -158,14 +158,10 @@ def some_cases(net: Net, kept: np.ndarray) -> Net:
     def some(v: Tensor) -> Tensor:
         return v if len(v) == 1 else v[index]
 
-    def lines_of(of: Lines) -> Lines:
-        low, high = (None if v is None else some(v) for v in (of.low_offset, of.high_offset))
-        return Lines(some(of.low_slope), low, some(of.high_slope), high)
-
     found = Net(net.nodes, net.maps, net.regions, net.x)
     found.boxes = [(some(low), some(high)) for low, high in net.boxes]
     found.slopes = {i: (some(low), some(high)) for i, (low, high) in net.slopes.items()}
-    found.lines = {i: [(s, lines_of(lines)) for s, lines in each] for i, each in net.lines.items()}
+    found.lines = {i: [(s, lines.of(some)) for s, lines in each] for i, each in net.lines.items()}
     return found
 
 

@@ -38,6 +38,11 @@ class Lines:
     high_slope: Tensor
     high_offset: Tensor | None
 
+    def of(self, some: Callable[[Tensor], Tensor]) -> Lines:
+        """The lines of some cases."""
+        low, high = (None if v is None else some(v) for v in (self.low_offset, self.high_offset))
+        return Lines(some(self.low_slope), low, some(self.high_slope), high)
+
 
 @dataclass(eq=False)
 class Net:

@@ -37,11 +37,14 @@ class Regions:
     def __len__(self) -> int:
         return len(self.low)
 
-    def __getitem__(self, part: slice) -> Regions:
+    def of(self, cases: Tensor) -> Regions:
+        """Those of other cases; one that all share stays."""
+        if len(self) == 1:
+            return self
         balls = self.balls
         if balls is not None:
-            balls = Balls(balls.centers[part], balls.eps[part], balls.norm)
-        return Regions(self.low[part], self.high[part], balls)
+            balls = Balls(balls.centers[cases], balls.eps[cases], balls.norm)
+        return Regions(self.low[cases], self.high[cases], balls)
 
     def most(self, coefficients: Tensor, box: Bounds, case: Tensor) -> Tensor:
         """(K,) the largest coefficients . x over the cases, each in its region and in its box; rows (K, n)."""

@@ -7,6 +7,7 @@ float64 on the CPU.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,7 @@ from lipcert.activations.piecewise import PiecewiseLinear
 from lipcert.certificate import relaxation
 from lipcert.graph import Affine
 from lipcert.methods.propagation.planes import Lines, Net
+from lipcert.methods.propagation.regions import pick
 
 if TYPE_CHECKING:
     import torch
@@ -144,6 +146,54 @@ def _chord(before: Tensor, after: Tensor, box: Bounds) -> tuple[Tensor, Tensor]:
     sure = (a >= 0) | (b <= 0) | (before == after)
     slope = torch.where(a >= 0, after, torch.where(sure, before, (after * b - before * a) / width))
     return slope, torch.where(sure, 0.0, (before - slope) * a)
+
+
+Cells = list[tuple["Bounds", "Bounds"]]
+"""Where v goes, with the slopes s there: boxes (B, n) of v and of s."""
+
+
+def ends_of(box: Bounds) -> Cells:
+    """Of s = v."""
+    return [((end, end), (end, end)) for end in box]
+
+
+def derivative_cells(activation: Activation, box: Bounds) -> Cells:
+    """Of s = phi'(v)."""
+    low, high = box
+    ends = [low + share * (high - low) for share in np.linspace(0, 1, relaxation.CELLS + 1)]
+    return [(cell, _on_cpu(activation.slopes, cell)) for cell in pairwise(ends)]
+
+
+def product_planes(cells: Cells, box: Bounds, chord: Lines, which: Tensor) -> tuple[Lines, Lines]:
+    """Below and above p = s a, a in the box of each row (certificate.relaxation)."""
+    import torch
+
+    (start, _), first = ([pick(side, which) for side in pair] for pair in cells[0])
+    (_, end), last = ([pick(side, which) for side in pair] for pair in cells[-1])
+    center, middle = (box[0] + box[1]) / 2, (start + end) / 2
+    steep = (last[0] + last[1] - first[0] - first[1]) / 2
+    r = torch.nan_to_num(center * steep / (end - start), nan=0.0, posinf=0.0, neginf=0.0)
+    q = ((first[0] + first[1] + last[0] + last[1]) / 4).expand_as(r)
+    most, least = torch.full_like(r, -torch.inf), torch.full_like(r, torch.inf)
+    for v, s in cells:
+        drift = [r * pick(side, which) for side in v]
+        ends = [pick(side, which) for side in s]
+        for a in box:
+            values = ends[0] * a - q * a, ends[1] * a - q * a
+            most = torch.maximum(most, torch.maximum(*values) - torch.minimum(*drift))
+            least = torch.minimum(least, torch.minimum(*values) - torch.maximum(*drift))
+    at = q * center + r * middle
+    high = chord.high_slope * center + (0.0 if chord.high_offset is None else chord.high_offset)
+    low = chord.low_slope * center + (0.0 if chord.low_offset is None else chord.low_offset)
+    above, below = torch.isfinite(most) & (at + most < high), torch.isfinite(least) & (at + least > low)
+    zero = torch.zeros_like(r)
+    in_a = Lines(
+        torch.where(below, q, chord.low_slope),
+        torch.where(below, least, zero if chord.low_offset is None else chord.low_offset),
+        torch.where(above, q, chord.high_slope),
+        torch.where(above, most, zero if chord.high_offset is None else chord.high_offset),
+    )
+    return in_a, Lines(torch.where(below, r, 0.0), None, torch.where(above, r, 0.0), None)
 
 
 def _on_cpu(function: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]], box: Bounds) -> Bounds:
