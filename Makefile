@@ -41,8 +41,8 @@ demo: setup  ## bound the Lipschitz constant of a small network, with proof
 test: export OMP_NUM_THREADS := 1
 test: export OPENBLAS_NUM_THREADS := 1
 test: export MKL_NUM_THREADS := 1
-test: setup  ## run the tests (PYTEST_ARGS="-k norms", WORKERS=4)
-	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+test: setup  ## run the tests but the slow ones (PYTEST_ARGS="-k norms", PYTEST_ARGS="-m slow", WORKERS=4)
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow" $(PYTEST_ARGS)
 
 lint: setup  ## style, types and the import contracts
 	$(BIN)/ruff check .

@@ -20,7 +20,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[float, dict[str, f
     pytest.importorskip("sklearn")
     (code,) = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     shorter, replaced = re.subn(r"^EPOCHS = \d+$", "EPOCHS = 4", code, flags=re.MULTILINE)
-    assert replaced == 1
+    shorter, limited = re.subn(r"lipcert\.bound\(path\)", "lipcert.bound(path, timeout=10)", shorter)
+    assert replaced == limited == 1
     folder: Path = tmp_path_factory.mktemp("training")
     (folder / "example.py").write_text(shorter, encoding="utf-8")
     threads = torch.get_num_threads()

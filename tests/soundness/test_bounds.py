@@ -53,7 +53,7 @@ MARGIN = 1 + 1e-9
 """For the rounding of what is sampled."""
 
 REGIONS = ("everywhere", "linf ball", "l2 ball", "l1 ball", "box", "point")
-SEEDS = range(12)
+SEEDS = range(9)
 REALISATIONS = 2
 PAIRS = 1000
 POINTS = 200
