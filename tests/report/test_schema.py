@@ -337,7 +337,7 @@ def _tree(data: Data) -> Data:
 BAD_OTHERS: dict[str, tuple[str, Edit]] = {
     "no part": ("bound over a region", lambda d: d["certificate"]["evidence"].update(parts=[])),
     "an output twice": ("bound over a region", lambda d: _part(d).update(outputs=[0, 0])),
-    "four steps": ("bound over a region", lambda d: _part(d).update(steps=4)),
+    "eight steps": ("bound over a region", lambda d: _part(d).update(steps=8)),
     "a cut of two numbers": ("bound over a region", lambda d: _tree(d)["splits"].update(shape=[1, 2])),
     "no piece": ("bound over a region", lambda d: _tree(d)["splits"].update(shape=[0, 3])),
     "splits in a row": ("bound over a region", lambda d: _tree(d)["splits"].update(shape=[3])),
