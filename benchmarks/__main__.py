@@ -30,6 +30,7 @@ SUITES = {
     "convolutions": "benchmarks.convolutions",
     "lipsdp": "benchmarks.lipsdp",
     "local": "benchmarks.local",
+    "many": "benchmarks.many",
 }
 """The module of each suite; it has `suite(settings) -> list[Section]`."""
 
