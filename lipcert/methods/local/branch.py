@@ -137,6 +137,13 @@ class Search:
         """Of all pieces."""
         return -self.heap[0][0] if self.heap else 0.0
 
+    def bounds_of_groups(self) -> list[float]:
+        """Of the pieces of each."""
+        found = [0.0] * len(self.groups)
+        for bound, _, _, node in self.heap:
+            found[node.group] = max(found[node.group], -bound)
+        return found
+
     def _cap(self, group: int) -> float:
         return self.known[group][0] if self.known else math.inf
 
@@ -258,7 +265,7 @@ class Search:
         scores = self._scores(bounded)
         inputs = self._input_cuts(bounded, scores) if self.problem.size_in <= FEW_INPUTS else {}
         for k, node in enumerate(nodes):
-            node.own = float(found[k])
+            node.own = math.inf if np.isnan(found[k]) else float(found[k])
             node.choices = inputs.get(k) or self._choices(bounded.net, scores, k)
 
     def _measure(self, bounded: Bounded, groups: np.ndarray) -> np.ndarray:

@@ -76,36 +76,40 @@ class LocalMethod:
         return for_lipsdp_only(problem)
 
     def claims(self, problem: Problem, progress: Progress) -> Iterator[Claim]:
-        by = progress.arithmetic
-        by.tick = deadline(progress)
         try:
-            plain = ChosenNet(whole_net(problem, by), ())
-            yield _proven(problem, (_whole(problem, 1),), plain, by)  # at once: the rest loads torch
-            chosen = choose_net(problem, progress)
-            bounds = PieceBounds(problem, chosen.net, choose_device(progress.device), by)
+            yield from _claims(problem, progress)
         except NotProvedError as reason:
             raise Unsuitable(reason.message) from None
-        if bounds.rule.gradient is None:
-            return
-        found = _over_all(problem, bounds, 1)
-        if chosen.net is not plain.net or found.parts[0].spectral:
+
+
+def _claims(problem: Problem, progress: Progress) -> Iterator[Claim]:
+    by = progress.arithmetic
+    by.tick = deadline(progress)
+    plain = ChosenNet(whole_net(problem, by), ())
+    yield _proven(problem, (_whole(problem, 1),), plain, by)  # at once: the rest loads torch
+    chosen = choose_net(problem, progress)
+    bounds = PieceBounds(problem, chosen.net, choose_device(progress.device), by)
+    if bounds.rule.gradient is None:
+        return
+    found = _over_all(problem, bounds, 1)
+    if chosen.net is not plain.net or found.parts[0].spectral:
+        yield _proven(problem, found.parts, chosen, by)
+    for steps in _finer(problem, bounds, found, progress):
+        finer = _over_all(problem, bounds, steps)
+        if finer.value < found.value * (1 - ROUNDING):
+            found = finer
             yield _proven(problem, found.parts, chosen, by)
-        for steps in _finer(problem, bounds, found, progress):
-            finer = _over_all(problem, bounds, steps)
-            if finer.value < found.value * (1 - ROUNDING):
-                found = finer
-                yield _proven(problem, found.parts, chosen, by)
-        known: Known = ()
-        if problem.query.norm_out == math.inf and problem.query.norm_in != 1 and problem.size_out <= MAX_ROWS:
-            known = of_rows(bounds.norms_of_rows(found.rows, problem.query.norm_in)[0], found.steps)
-            if progress.resume is not None:
-                known = with_resumed(problem, chosen, known, progress.resume.claim, by)
-            elif _open_neurons(chosen) > MANY:
-                known = with_scalings(problem, chosen, known, progress)
-                yield _proven(problem, merged(known)[1], chosen, by)
-        elif progress.exact and progress.resume is None and _open_neurons(chosen) > FEW:
-            yield from _by_lipsdp(problem, progress)
-        yield from _branched(problem, progress, chosen, bounds, known)
+    known: Known = ()
+    if problem.query.norm_out == math.inf and problem.query.norm_in != 1 and problem.size_out <= MAX_ROWS:
+        known = of_rows(bounds.norms_of_rows(found.rows, problem.query.norm_in)[0], found.steps)
+        if progress.resume is not None:
+            known = with_resumed(problem, chosen, known, progress.resume.claim, by)
+        elif _open_neurons(chosen) > MANY:
+            known = with_scalings(problem, chosen, known, progress)
+            yield _proven(problem, merged(known)[1], chosen, by)
+    elif progress.exact and progress.resume is None and _open_neurons(chosen) > FEW:
+        yield from _by_lipsdp(problem, progress)
+    yield from _branched(problem, progress, chosen, bounds, known)
 
 
 def _by_lipsdp(problem: Problem, progress: Progress) -> Iterator[Claim]:

@@ -89,4 +89,5 @@ def branched_trees(problem: Problem, chosen: ChosenNet, attained: Attained, prog
     while progress.remaining() > 2.5 * search.proof_seconds + 0.05 * (time.monotonic() - began):
         if not search.step((progress.gap - 1) / 2):
             break
-    return tuple(WHOLE if root.halves is None else tree_of(root, search.bound) for root in search.roots)
+    bounds = zip(search.roots, search.bounds_of_groups(), strict=True)
+    return tuple(WHOLE if root.halves is None else tree_of(root, bound) for root, bound in bounds)
