@@ -226,7 +226,7 @@ def test_multipliers_that_are_none_are_refused(name: str) -> None:
 
 
 def test_some_of_these_trees_have_multipliers() -> None:
-    assert sum(part.tree.multipliers.any() for name in QUERIES for part in parts_of(branched(name)[1])) >= 2
+    assert sum(part.tree.multipliers.any() for name in QUERIES for part in parts_of(branched(name)[1])) >= 1
 
 
 @asked
