@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from scipy import sparse
 from scipy.optimize import linprog
 
 from lipcert.activations import Abs, Activation, LeakyRelu, Relu, Tanh
@@ -21,6 +22,7 @@ from lipcert.certificate.linear_bounds import in_ramps
 from lipcert.graph import Affine, Elementwise, Graph, Input, Output
 from lipcert.methods import Progress, Unsuitable
 from lipcert.methods.mip import MipMethod, solve_mip
+from lipcert.methods.mip.linear import TINY, _without_tiny
 from lipcert.methods.mip.method import steepest
 from lipcert.operators import Dense
 from lipcert.planning import solve
@@ -310,3 +312,20 @@ def test_the_method_says_what_highs_says_and_proves_its_claims(norms: tuple[Norm
     assert verify_witness(problem, progress.witnesses[0], by) == pytest.approx(answer.value, rel=CLOSE)
     proven = min(verify(problem, claim, by) for claim in claims)
     assert answer.value <= proven <= answer.value * (progress.gap + CLOSE)
+
+
+def test_rows_without_tiny_coefficients_allow_what_rows_with_them_do() -> None:
+    """HiGHS calls feasible programs infeasible where some are 1e-11 and others 100."""
+    rng = np.random.default_rng(0)
+    matrix = rng.normal(size=(30, 12)) * 10.0 ** rng.integers(-12, 2, (30, 12))
+    sizes = 10.0 ** rng.uniform(-2, 2, 12)
+    points = sizes * rng.uniform(-1, 1, (500, 12))
+    low, high = (points @ matrix.T).min(axis=0), (points @ matrix.T).max(axis=0)
+    kept, least, most = _without_tiny(sparse.csr_array(matrix), low, high, sizes)
+    assert np.abs(kept.data).min() >= TINY
+    assert kept.nnz < matrix.size
+    values = points @ kept.toarray().T
+    room = 1e-12 * np.abs(matrix) @ sizes
+    assert np.all(least - room <= values)
+    assert np.all(values <= most + room)
+    assert np.all(most - high <= TINY * sizes.sum())

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +17,9 @@ if TYPE_CHECKING:
 
 Term = tuple[np.ndarray, np.ndarray]
 """(coefficients, variables): a matrix, or one number for each variable, times the variables."""
+
+TINY = 1e-7
+"""Coefficients that HiGHS is not shown."""
 
 RELATIVE_GAP = 1e-9
 """Between the best solution and the dual bound; HiGHS has an absolute one of 1e-6 as well."""
@@ -70,11 +77,15 @@ class Program:
             rows = [*rows, (((np.ones((1, len(what))), what),), np.array([cutoff]), np.array([math.inf]))]
         cost = np.zeros(self.size)
         np.add.at(cost, what, -1.0)
+        low, high = np.concatenate(self.lows), np.concatenate(self.highs)
+        sizes = np.maximum(np.abs(low), np.abs(high))
         found = milp(
             cost,
             integrality=np.concatenate(self.integers).astype(int),
-            bounds=Bounds(np.concatenate(self.lows), np.concatenate(self.highs)),
-            constraints=LinearConstraint(_matrix(rows, self.size), *_sides(rows)) if rows else (),
+            bounds=Bounds(low, high),
+            constraints=LinearConstraint(*_without_tiny(_matrix(rows, self.size), *_sides(rows), sizes))
+            if rows
+            else (),
             options={"time_limit": max(seconds, 0.0), "mip_rel_gap": RELATIVE_GAP},
         )
         if found.status == INFEASIBLE:
@@ -105,6 +116,33 @@ def _matrix(rows: list[tuple[tuple[Term, ...], np.ndarray, np.ndarray]], size: i
         above += len(low)
     row, column, value = (np.concatenate(parts) for parts in zip(*places, strict=True))
     return sparse.csr_array((value, (row, column)), shape=(above, size))
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """HiGHS prints some of its troubles, whatever it is told, where a report may go."""
+    sys.stdout.flush()
+    nowhere, kept = os.open(os.devnull, os.O_WRONLY), os.dup(1)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _without_tiny(
+    matrix: sparse.csr_array, low: np.ndarray, high: np.ndarray, sizes: np.ndarray
+) -> tuple[sparse.csr_array, np.ndarray, np.ndarray]:
+    """Rows with room for what tiny coefficients add, without these: with them HiGHS calls some programs infeasible."""
+    tiny = matrix.copy()
+    tiny.data = np.where(np.abs(matrix.data) < TINY, np.abs(matrix.data), 0.0)
+    room = tiny @ sizes
+    kept = matrix.copy()
+    kept.data = np.where(tiny.data > 0, 0.0, matrix.data)
+    kept.eliminate_zeros()
+    return kept, low - room, high + room
 
 
 def _sides(rows: list[tuple[tuple[Term, ...], np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
