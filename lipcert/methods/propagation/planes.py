@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     Tensor = torch.Tensor
     Bounds = tuple[Tensor, Tensor]
 
-ENTRIES = 2**25
-"""Of coefficients that are kept at a time, on the CPU: on a GPU a share of its free memory."""
+ENTRIES = 2**20
+"""Of coefficients that are kept at a time, on the CPU, whose caches they fit: on a GPU a share of its free memory."""
 
 MEMORY_SHARE = 0.25
 """Of what is free on a GPU; coefficients are there a few times."""
@@ -151,13 +151,14 @@ def upper_bounds(
             total = total if bias is None else total + coefficients @ bias
             parts = [(source, net.maps.back(position, k)(coefficients)) for k, source in enumerate(body.inputs)]
         elif position in net.lines:
-            above, below = coefficients.clamp(min=0), coefficients.clamp(max=0)
+            upwards = coefficients > 0
             for source, lines in net.lines[position]:
-                low_slope, low_offset = pick(lines.low_slope, case), lines.low_offset
+                low_slope = pick(lines.low_slope, case)
                 if chosen and position in chosen:
                     low_slope = _replaced(low_slope, chosen[position], case)
-                parts.append((source, above * pick(lines.high_slope, case) + below * low_slope))
-                total = _plus(_plus(total, above, lines.high_offset, case), below, low_offset, case)
+                slope = torch.where(upwards, pick(lines.high_slope, case), low_slope)
+                parts.append((source, coefficients * slope))
+                total = _plus(total, coefficients, upwards, lines, case)
         elif position == net.x and net.regions is not None:
             at_input(coefficients)
             total = total + net.regions.most(coefficients, net.boxes[position], case)
@@ -172,12 +173,15 @@ def upper_bounds(
     return total
 
 
-def _plus(total: Tensor, coefficients: Tensor, offset: Tensor | None, case: Tensor) -> Tensor:
-    if offset is None:
+def _plus(total: Tensor, coefficients: Tensor, upwards: Tensor, lines: Lines, case: Tensor) -> Tensor:
+    """With the offsets of the lines above where coefficients are positive, below where they are not."""
+    import torch
+
+    if lines.high_offset is None and lines.low_offset is None:
         return total
-    if len(offset) == 1:
-        return total + coefficients @ offset[0]
-    return total + (coefficients * offset[case]).sum(dim=1)
+    high = 0.0 if lines.high_offset is None else pick(lines.high_offset, case)
+    low = 0.0 if lines.low_offset is None else pick(lines.low_offset, case)
+    return total + (torch.where(upwards, high, low) * coefficients).sum(dim=1)
 
 
 def _replaced(slope: Tensor, by: Chosen, case: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ class SlopeSearch:
         if not ramps or not len(case):
             return box
         wide = sum(int(np.prod(body.shape)) for body in net.nodes[:node])
-        step = max(1, rows_at_a_time(4 * wide, self.network.device, self.network.dtype) // 2)
+        step = max(1, rows_at_a_time(wide, self.network.device, self.network.dtype) // 2)
         high, low = box[1].clone(), box[0].clone()
         parts: list[tuple[dict[int, Tensor], dict[int, Tensor]]] = []
         for i in range(0, len(rows), step):
