@@ -19,7 +19,7 @@ from lipcert.arithmetic.enclosure import Enclosure
 from lipcert.arithmetic.rounding import down, inflate, norm_up, sqrt_up, up
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.boxes import Bounds, interval_affine, interval_product
-from lipcert.certificate.planes import Net, Trace, entry_bounds, upper_bounds
+from lipcert.certificate.planes import Net, entry_bounds, upper_bounds
 from lipcert.certificate.relaxation import Lines, derivative_cells, ends_of, product_planes
 from lipcert.errors import NotProvedError
 from lipcert.graph import Affine, Elementwise, Graph, Groupwise, Input, Node, Product
@@ -320,7 +320,7 @@ def _chord(before: np.ndarray, after: np.ndarray, box: Bounds) -> tuple[np.ndarr
 
 
 @np.errstate(over="ignore", invalid="ignore")  # overflow ends in inf or NaN, which bounds nothing
-def row_sums(rows: Rows, by: Arithmetic, trace: Trace = lambda position, coefficients: None) -> np.ndarray:
+def row_sums(rows: Rows, by: Arithmetic) -> np.ndarray:
     """(pieces, rows) upper bounds on the l1 norms of the rows: of the entries, and of their sum by planes."""
     box = rows.net.boxes[rows.gradient]
     ones = np.ones_like(box[0])
@@ -328,7 +328,7 @@ def row_sums(rows: Rows, by: Arithmetic, trace: Trace = lambda position, coeffic
     case = np.arange(len(ones))
     offset = inflate(lines.high_offset.sum(axis=1), ones.shape[1])
     total = Enclosure(np.where(np.isfinite(offset), offset, 0.0), np.where(np.isfinite(offset), 0.0, np.inf))
-    found = upper_bounds(rows.net, {rows.gradient: lines.high_slope}, case, by, total, trace=trace)
+    found = upper_bounds(rows.net, {rows.gradient: lines.high_slope}, case, by, total)
     single = norm_up(np.maximum(np.abs(box[0]), np.abs(box[1])), 1)
     return np.minimum(found, single).reshape(-1, rows.each)
 

@@ -46,21 +46,6 @@ class Bounded:
     empty: np.ndarray
     cut_nodes: frozenset[int] = frozenset()
 
-    def of(self, kept: np.ndarray) -> Bounded:
-        """Some of the pieces."""
-
-        def some(v: np.ndarray) -> np.ndarray:
-            return v if len(v) == 1 < len(self.empty) else v[kept]
-
-        def lines_of(of: Lines) -> Lines:
-            return Lines(some(of.low_slope), some(of.low_offset), some(of.high_slope), some(of.high_offset))
-
-        net = Net(self.net.nodes, x=self.net.x, ball=self.net.ball)
-        net.boxes = [(some(low), some(high)) for low, high in self.net.boxes]
-        net.slopes = {i: (some(low), some(high)) for i, (low, high) in self.net.slopes.items()}
-        net.lines = {i: [(s, lines_of(found)) for s, found in each] for i, each in self.net.lines.items()}
-        return Bounded(net, self.empty[kept], self.cut_nodes)
-
 
 def linear_boxes(problem: Problem, by: Arithmetic, slopes: tuple[Slopes, ...] = ()) -> list[Bounds]:
     """(lower, upper) of every node over the region, wider than those of boxes.propagate by roundings at most."""

@@ -10,7 +10,7 @@ carried back belongs to one case.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -62,10 +62,6 @@ class Net:
     @property
     def width(self) -> int:
         return max(box[0].shape[-1] for box in self.boxes)
-
-
-Trace = Callable[[int, np.ndarray], None]
-"""Is told the coefficients of a node, once for every node that a row comes by."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +126,6 @@ def upper_bounds(
     by: Arithmetic,
     total: Enclosure | None = None,
     slack: np.ndarray | None = None,
-    trace: Trace = lambda position, coefficients: None,
     chosen: dict[int, Chosen] | None = None,
 ) -> np.ndarray:
     """(K,) upper bounds on total + sum of start[node] . node, rows (K, n) of the cases (K,)."""
@@ -144,7 +139,6 @@ def upper_bounds(
             continue
         by.tick()
         coefficients = waiting.pop(position)
-        trace(position, coefficients)
         body = net.nodes[position]
         if isinstance(body, Affine):
             if np.any(body.bias.value) or not body.bias.is_exact:

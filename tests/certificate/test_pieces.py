@@ -38,7 +38,7 @@ from tests.certificate.test_linear_bounds import layered
 from tests.helpers.compositions import with_norms
 from tests.helpers.graphs import GROUP_FUNCTIONS
 from tests.helpers.operators import matrix_by_definition
-from tests.helpers.pieces import ENOUGH, pieces_by_cuts, proven, rows_of
+from tests.helpers.pieces import ENOUGH, pieces_by_cuts, proven, rows_of, some_pieces
 from tests.helpers.pieces import WHOLE as WHOLE_TREE
 from tests.helpers.sampling import NORM_PAIRS, jacobians, operator_norms, random_points, values
 
@@ -316,7 +316,7 @@ def assert_covered(
     kept = np.flatnonzero(~bounded.empty)
     covered = np.zeros(len(seen.values[0]), dtype=bool)
     found = np.swapaxes(seen.slopes[there.y], 1, 2)
-    rows = rows_of(problem, steps, by, bounded.of(kept))
+    rows = rows_of(problem, steps, by, some_pieces(bounded, kept))
     if rows is not None:
         low, high = (np.broadcast_to(side, (len(kept), 2, 2)) for side in rows.entries())
     by_search = multipliers_of(problem, cuts, by)

@@ -12,6 +12,8 @@ from lipcert.certificate.derivative import Rows as BoundedRows
 from lipcert.certificate.derivative import bound_rows, chain_rule
 from lipcert.certificate.linear_bounds import Bounded, Pieces, in_ramps, piece_nets, whole_net
 from lipcert.certificate.pieces import Cut, ends
+from lipcert.certificate.planes import Net
+from lipcert.certificate.relaxation import Lines
 from lipcert.problem import Problem
 
 WHOLE = Tree(np.array([[-1.0, 0.0, 0.0]]), np.zeros(0))
@@ -45,3 +47,19 @@ def proven(
     """What the kernel proves of all outputs."""
     evidence = Local((Rows(tuple(range(problem.size_out)), tree, steps, spectral),))
     return verify(problem, Claim(ENOUGH, evidence, linear=True), by)
+
+
+def some_pieces(bounded: Bounded, kept: np.ndarray) -> Bounded:
+    """Some of the pieces."""
+
+    def some(v: np.ndarray) -> np.ndarray:
+        return v if len(v) == 1 < len(bounded.empty) else v[kept]
+
+    def lines_of(of: Lines) -> Lines:
+        return Lines(some(of.low_slope), some(of.low_offset), some(of.high_slope), some(of.high_offset))
+
+    net = Net(bounded.net.nodes, x=bounded.net.x, ball=bounded.net.ball)
+    net.boxes = [(some(low), some(high)) for low, high in bounded.net.boxes]
+    net.slopes = {i: (some(low), some(high)) for i, (low, high) in bounded.net.slopes.items()}
+    net.lines = {i: [(s, lines_of(found)) for s, found in each] for i, each in bounded.net.lines.items()}
+    return Bounded(net, bounded.empty[kept], bounded.cut_nodes)
