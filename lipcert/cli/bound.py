@@ -61,13 +61,13 @@ def bound(
 
     if limit is not None and not (math.isfinite(limit) and limit >= 0):
         raise UsageError(f"--max: {limit} is not a limit", hint="use a finite number >= 0")
-    norm_in, norm_out = _norms(options)
+    asked = _asked(options)
     if options["rows"] is not None:
         from lipcert.cli.rows import bound_rows
 
         if certificate is not None:
             raise UsageError("--certificate names one file", hint="with --rows, use --json FOLDER")
-        return bound_rows(model, options, norm_in, norm_out, json_path, limit, quiet)
+        return bound_rows(model, options, asked, json_path, limit, quiet)
     if json_path is not None:
         check_writable(json_path)
     if certificate is not None:
@@ -79,20 +79,10 @@ def bound(
         loaded = api.load(model, templates=options["templates"])
         report = api.bound(
             loaded,
-            norm_in=norm_in,
-            norm_out=norm_out,
             region=read_region(loaded, options, options["norm_in"] or options["norm"]),
-            outputs=read_outputs(options),
-            inputs=list(options["inputs"]),
-            output=options["output"],
-            method=options["method"],
-            timeout=options["timeout"],
-            gap=options["gap"],
-            device=options["device"],
-            solver=options["solver"],
-            exact=options["exact"],
             checkpoint=options["checkpoint"],
             on_step=lambda what, outcome: say(what, outcome.upper),
+            **asked,
         )
     written = json_path or (certificate if report.upper is not None else None)
     if not to_stdout:
@@ -109,6 +99,19 @@ def exit_status(report: Report, limit: float | None) -> int:
     if report.upper is None:
         return 4
     return 1 if limit is not None and report.upper > limit else 0
+
+
+def _asked(options: dict[str, Any]) -> dict[str, Any]:
+    """What api.bound is asked for, wherever that is."""
+    norm_in, norm_out = _norms(options)
+    same = ("output", "method", "timeout", "gap", "device", "solver", "exact")
+    return {
+        "norm_in": norm_in,
+        "norm_out": norm_out,
+        "outputs": read_outputs(options),
+        "inputs": list(options["inputs"]),
+        **{name: options[name] for name in same},
+    }
 
 
 def _norms(options: dict[str, Any]) -> tuple[float, float]:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lipcert.cli.region import read_outputs, read_region
+from lipcert.cli.region import read_region
 
 if TYPE_CHECKING:
     from lipcert.report import Report
@@ -16,13 +16,12 @@ if TYPE_CHECKING:
 def bound_rows(
     model: str,
     options: dict[str, Any],
-    norm_in: float,
-    norm_out: float,
+    asked: dict[str, Any],
     folder: str | None,
     limit: float | None,
     quiet: bool,
 ) -> int:
-    """The exit status: the worst of all rows."""
+    """The exit status: the worst of all rows. `asked` are the arguments of api.bound_many."""
     from lipcert import api
     from lipcert.cli.bound import exit_status
     from lipcert.cli.progress import progress
@@ -41,22 +40,7 @@ def bound_rows(
     reports: list[Report] = []
     table = RowTable(loaded.path, quiet)
     with progress("slopes", enabled=not quiet) as say:
-        found = api.bound_many(
-            loaded,
-            regions,
-            norm_in=norm_in,
-            norm_out=norm_out,
-            outputs=read_outputs(options),
-            inputs=list(options["inputs"]),
-            output=options["output"],
-            method=options["method"],
-            timeout=options["timeout"],
-            gap=options["gap"],
-            device=options["device"],
-            solver=options["solver"],
-            exact=options["exact"],
-            on_step=lambda what, outcome: say(what, outcome.upper),
-        )
+        found = api.bound_many(loaded, regions, on_step=lambda what, outcome: say(what, outcome.upper), **asked)
         for row, report in zip(rows, found, strict=True):
             reports.append(report)
             if into is not None:
