@@ -13,9 +13,10 @@ import numpy as np
 from lipcert.arithmetic.enclosure import Enclosure, hull
 from lipcert.arithmetic.rounding import down, mul_up, up
 from lipcert.certificate.arithmetic import Arithmetic
+from lipcert.certificate.implicit import located
 from lipcert.certificate.norms import row_norms
 from lipcert.errors import NotProvedError
-from lipcert.graph import Affine, Elementwise, FixedPoint, Groupwise, Product, linear_terms
+from lipcert.graph import Affine, Elementwise, FixedPoint, Groupwise, Product, State, linear_terms
 from lipcert.graph.stretch import stops
 from lipcert.operators import enclosed
 from lipcert.problem import Ball, Everywhere, Problem, dual
@@ -28,15 +29,21 @@ def propagate(problem: Problem, by: Arithmetic) -> list[Bounds]:
     """(lower, upper) of every node over the region; free inputs are unbounded."""
     region = problem.query.region
     about = "everywhere" if isinstance(region, Everywhere) else region
-    return by.kept(("boxes", problem.graph, problem.x, about), lambda: _propagate(problem, by))
+    about_loops = problem.equilibria or "none"
+    return by.kept(("boxes", problem.graph, problem.x, about, about_loops), lambda: _propagate(problem, by))
 
 
 @np.errstate(over="ignore", invalid="ignore")  # overflow ends in inf or NaN, which proves nothing
 def _propagate(problem: Problem, by: Arithmetic) -> list[Bounds]:
     boxes: list[Bounds] = []
     centers = centers_of(problem, by)
-    for i in range(len(problem.graph.nodes)):
+    held: dict[int, Bounds] = {}
+    for i, node in enumerate(problem.graph.nodes):
+        if isinstance(node, State):
+            held |= located(problem, i, boxes, by)
         boxes.append(node_box(problem, i, boxes, centers, by))
+        if i in held:
+            boxes[i] = _intersect(boxes[i], held[i])
     return boxes
 
 

@@ -229,12 +229,27 @@ class Slopes:
     ramps: tuple[RampSlopes, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Equilibrium:
+    """Of the implicit layer with node `state`: why it has one solution, and where that is: certificate.implicit.
+
+    `multipliers` of its neurons, for which the inequality of well-posedness holds; none: the weights of l-infinity,
+    which the kernel finds. `lower`, `upper`: what its activation reads over the region; infinite where it has none.
+    """
+
+    state: int
+    multipliers: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+
+
 @dataclass(frozen=True)
 class Claim:
     """The Lipschitz constant of the posed problem is at most `value`, because of `evidence`.
 
     `anywhere`: the evidence speaks of all of R^n, and so of the region, which it ignores. `linear`: slopes are those
     over boxes by linear bounds (certificate.linear_bounds), not by intervals; `slopes` are of their lines.
+    `equilibria`: of implicit layers, where the evidence rests on their solutions.
     """
 
     value: float
@@ -242,6 +257,7 @@ class Claim:
     anywhere: bool = False
     linear: bool = False
     slopes: tuple[Slopes, ...] = ()
+    equilibria: tuple[Equilibrium, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,7 +265,7 @@ class BoxClaim:
     """Every output of the posed problem lies between `lower` and `upper` over the region.
 
     `linear`: by linear bounds (certificate.linear_bounds), not by intervals; and these over the pieces of trees, one
-    for each output (none: over the whole region). `slopes` as in Claim.
+    for each output (none: over the whole region). `slopes` and `equilibria` as in Claim.
     """
 
     lower: np.ndarray
@@ -257,13 +273,15 @@ class BoxClaim:
     linear: bool
     trees: tuple[Tree, ...] = ()
     slopes: tuple[Slopes, ...] = ()
+    equilibria: tuple[Equilibrium, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class MonotoneClaim:
     """Every output increases (or does not) with each of these inputs, on at least this share of the region's box.
 
-    Up to `tolerance`: derivatives are at least -tolerance (at most tolerance). `steps`, `tree` and `slopes` as in Rows.
+    Up to `tolerance`: derivatives are at least -tolerance (at most tolerance). `steps`, `tree` and `slopes` as in Rows,
+    `equilibria` as in Claim.
     """
 
     inputs: tuple[int, ...]
@@ -273,6 +291,7 @@ class MonotoneClaim:
     steps: int
     tree: Tree
     slopes: tuple[Slopes, ...] = ()
+    equilibria: tuple[Equilibrium, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -298,7 +317,11 @@ class Extremes:
 
 @dataclass(frozen=True, eq=False)
 class Witness:
-    """A point of the region and a direction along which the derivative attains the lower bound."""
+    """A point of the region and a direction along which the derivative attains the lower bound.
+
+    `equilibria`: of implicit layers at the point.
+    """
 
     point: np.ndarray
     direction: np.ndarray
+    equilibria: tuple[Equilibrium, ...] = ()

@@ -10,7 +10,7 @@ Kolter, Hsieh, Efficiently computing local Lipschitz constants of neural network
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,12 +19,13 @@ from lipcert.arithmetic.enclosure import Enclosure
 from lipcert.arithmetic.rounding import down, inflate, norm_up, sqrt_up, up
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.boxes import Bounds, interval_affine, interval_product
+from lipcert.certificate.implicit import Layer, layers_of
 from lipcert.certificate.planes import Net, entry_bounds, upper_bounds
 from lipcert.certificate.relaxation import Lines, derivative_cells, ends_of, product_planes
+from lipcert.certificate.solved import turned
 from lipcert.errors import NotProvedError
-from lipcert.graph import Affine, Elementwise, Graph, Groupwise, Input, Node, Product
-from lipcert.operators import Identity, Leaf, LinearOperator, Shape, Sum, Transposed, enclosed
-from lipcert.operators import Product as Composed
+from lipcert.graph import Affine, Elementwise, FixedPoint, Graph, Groupwise, Input, Node, Product
+from lipcert.operators import Identity, LinearOperator, Shape, enclosed, transpose
 from lipcert.problem import Norm, Problem
 
 PLANES = 4
@@ -66,7 +67,20 @@ class Mixed:
         return (self.input,)
 
 
-Step = Node | Start | Gain | Mixed
+@dataclass(frozen=True, eq=False)
+class Feedback:
+    """The gradient in what the activation of an implicit layer reads, from that in its FixedPoint `at`."""
+
+    input: int
+    at: Layer
+    shape: Shape
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        return (self.input,)
+
+
+Step = Node | Start | Gain | Mixed | Feedback
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,9 +110,10 @@ class ChainRule:
         return gain.other
 
 
-def chain_rule(problem: Problem) -> ChainRule:
-    """Of a graph without fixed points."""
+def chain_rule(problem: Problem, by: Arithmetic) -> ChainRule:
+    """Of a graph; NotProvedError where it has fixed points that are no implicit layers."""
     graph = problem.graph
+    layers = {layer.fixed: layer for layer in layers_of(graph, by).values()}
     first = len(graph.nodes)
     nodes: list[Step] = [*graph.nodes, Start((problem.size_out,))]
     coming: dict[int, list[tuple[int, LinearOperator]]] = {problem.y: [(first, Identity(problem.size_out))]}
@@ -114,6 +129,12 @@ def chain_rule(problem: Problem) -> ChainRule:
             for source, op in zip(body.inputs, body.operators, strict=True):
                 coming.setdefault(source, []).append((at, transpose(op)))
             continue
+        if isinstance(body, FixedPoint):  # past its body, to what the layer reads
+            layer = layers[position]
+            nodes.append(Feedback(at, layer, (layer.size,)))
+            for source, op in layer.sources:
+                coming.setdefault(source, []).append((len(nodes) - 1, transpose(op)))
+            continue
         new: list[tuple[int, Gain | Mixed]]
         if isinstance(body, Elementwise):
             new = [(body.input, Gain(at, position, None, body.shape))]
@@ -124,7 +145,7 @@ def chain_rule(problem: Problem) -> ChainRule:
         elif isinstance(body, Groupwise):
             new = [(body.input, Mixed(at, position, (graph.size(body.input),)))]
         else:
-            raise NotProvedError("the derivative of a fixed point is not followed")
+            raise NotProvedError(f"the derivative of node {position} is not followed")
         for source, node in new:
             nodes.append(node)
             coming.setdefault(source, []).append((len(nodes) - 1, Identity(graph.size(source))))
@@ -139,21 +160,6 @@ def _joined(nodes: list[Step], parts: list[tuple[int, LinearOperator]], graph: G
     bias = Enclosure(np.zeros(size))
     nodes.append(Affine(tuple(at for at, _ in parts), tuple(op for _, op in parts), bias, (size,)))
     return len(nodes) - 1
-
-
-def transpose(op: LinearOperator) -> LinearOperator:
-    """A'."""
-    if isinstance(op, Composed):
-        return Composed([transpose(f) for f in reversed(op.factors)])
-    if isinstance(op, Sum):
-        return Sum([transpose(t) for t in op.terms])
-    if isinstance(op, Identity):
-        return op
-    if isinstance(op, Transposed):
-        return op.leaf
-    if isinstance(op, Leaf):
-        return Transposed(op)
-    raise NotProvedError(f"no transpose of a {type(op).__name__}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,6 +217,9 @@ def bound_rows(problem: Problem, rule: ChainRule, values: Net, outputs: np.ndarr
                     cells = derivative_cells(body.activation, v) if isinstance(body, Elementwise) else ends_of(v)
                     found = product_planes(cells.of(lambda side: _rows(side, which)), coming, chord)
                     net.lines[i] = [(node.input, found[0]), (source, found[1])]
+        elif isinstance(node, Feedback):
+            net.solved[i] = turned(node.at, values.slopes[node.at.neurons], net.boxes[node.input], which, node.input, by)
+            box = net.solved[i].values
         else:
             assert isinstance(node, Mixed)
             box = _mixed(problem.graph, node, values, net.boxes[node.input], which)
@@ -232,6 +241,9 @@ def _values_for(rule: ChainRule, values: Net, which: np.ndarray) -> Net:
             (s, Lines(*(_rows(v, which) for v in (a.low_slope, a.low_offset, a.high_slope, a.high_offset))))
             for s, a in each
         ]
+    for i, layer in values.solved.items():
+        noise, box = ((_rows(low, which), _rows(high, which)) for low, high in (layer.noise, layer.values))
+        net.solved[i] = replace(layer, noise=noise, values=box)
     return net
 
 
@@ -259,7 +271,7 @@ def _where(rule: ChainRule, i: int, box: Bounds, steps: int, values: Net, which:
             first, last = slopes_of(node, values)
             bent = steps & PLANES and rule.moves_with(node) is not None  # then the width of the box counts, too
             wanted |= ((low < high) if bent else crossing) & _rows(first < last, which)
-        elif isinstance(node, Mixed) and node.input == i:
+        elif isinstance(node, Mixed | Feedback) and node.input == i:
             wanted |= low < high
     return wanted
 

@@ -22,12 +22,20 @@ from lipcert.arithmetic.rounding import down, up
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.boxes import Bounds, around_center, centers_of, node_box
 from lipcert.certificate.claim import RampSlopes, Slopes
+from lipcert.certificate.implicit import layers_of, located
 from lipcert.certificate.planes import Chosen, Net, entry_bounds
 from lipcert.certificate.relaxation import Lines, lines
+from lipcert.certificate.solved import solved
 from lipcert.errors import NotProvedError
 from lipcert.graph import Affine, Elementwise, FixedPoint, Graph, Groupwise, Product, State
 from lipcert.graph.ramps import Ramped, with_ramps
 from lipcert.problem import Ball, Everywhere, Problem
+
+ROUNDS = 4
+"""Of bounds through an implicit layer, each with lines over the boxes of the one before ..."""
+
+GAIN = 1.01
+"""... as long as boxes get narrower by this."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +74,8 @@ def ramped(graph: Graph, by: Arithmetic) -> Ramped:
 def in_ramps(problem: Problem, by: Arithmetic) -> Problem:
     """The problem of the graph with ramps."""
     found = ramped(problem.graph, by)
-    return replace(problem, graph=found.graph, x=found.place[problem.x], y=found.place[problem.y])
+    equilibria = tuple(replace(e, state=found.place[e.state]) for e in problem.equilibria)
+    return replace(problem, graph=found.graph, x=found.place[problem.x], y=found.place[problem.y], equilibria=equilibria)
 
 
 def whole_net(problem: Problem, by: Arithmetic, slopes: tuple[Slopes, ...] = ()) -> Net:
@@ -74,10 +83,9 @@ def whole_net(problem: Problem, by: Arithmetic, slopes: tuple[Slopes, ...] = ())
     given = {chosen.node: chosen for chosen in slopes}
     if len(given) < len(slopes):
         raise NotProvedError("slopes of a node are given twice")
-    if isinstance(problem.query.region, Everywhere):
+    implicit = any(isinstance(node, State) for node in problem.graph.nodes)
+    if isinstance(problem.query.region, Everywhere) and not implicit:
         raise NotProvedError("linear bounds need a bounded region")
-    if any(isinstance(node, State) for node in problem.graph.nodes):
-        raise NotProvedError("linear bounds do not go through fixed points")
 
     def found() -> Net:
         bounded = _bounded(problem, Pieces(1, {}), None, given, by)
@@ -85,7 +93,8 @@ def whole_net(problem: Problem, by: Arithmetic, slopes: tuple[Slopes, ...] = ())
             raise NotProvedError("a box over the region is empty")  # by an overflow
         return bounded.net
 
-    return by.kept(("linear boxes", problem.graph, problem.x, problem.query.region, slopes or "none"), found)
+    about = problem.graph, problem.x, problem.query.region, problem.equilibria or "none", slopes or "none"
+    return by.kept(("linear boxes", *about), found)
 
 
 def piece_nets(problem: Problem, pieces: Pieces, whole: Net, by: Arithmetic) -> Bounded:
@@ -101,9 +110,14 @@ def _bounded(problem: Problem, pieces: Pieces, whole: Net | None, given: dict[in
     empty = np.zeros(pieces.count, dtype=bool)
     centers = centers_of(posed, by)
     moved: set[int] = set()
+    held: dict[int, Bounds] = {}
     for i, node in enumerate(graph.nodes):
+        if isinstance(node, State):
+            _begin(net, posed, i, held, whole, by)
         if i in pieces.ends or any(source in moved for source in node.inputs) or whole is None:
             box = _box(posed, i, net.boxes, centers, empty, by)
+            if i in held:
+                box = _within(box, held[i], empty)
             if i in found.groups:  # what the ramps are: no wider than that
                 function, source = found.groups[i]
                 box = _within(box, _each(function.enclose, net.boxes[source]), empty)
@@ -111,6 +125,7 @@ def _bounded(problem: Problem, pieces: Pieces, whole: Net | None, given: dict[in
                 box = _within(box, whole.boxes[i], empty)
             if isinstance(node, Affine):
                 box = _improved(net, posed, i, box, pieces, given.get(i), empty, by)
+                box = _again(net, posed, i, box, pieces, empty, by)
             if i in pieces.ends:
                 box = _within(box, pieces.ends[i], empty)
             if i in pieces.ends or any(source in moved for source in node.inputs):
@@ -123,6 +138,8 @@ def _bounded(problem: Problem, pieces: Pieces, whole: Net | None, given: dict[in
                 net.lines[i] = whole.lines[i]
             if i in whole.slopes:
                 net.slopes[i] = whole.slopes[i]
+            if i in whole.solved:
+                net.solved[i] = whole.solved[i]
         elif isinstance(node, Elementwise):
             net.slopes[i] = _slopes(node, net.boxes[node.input], pieces)
             net.lines[i] = [(node.input, _finite(lines(node.activation, *net.boxes[node.input]), box))]
@@ -130,7 +147,49 @@ def _bounded(problem: Problem, pieces: Pieces, whole: Net | None, given: dict[in
             planes = _planes(net.boxes[node.left], net.boxes[node.right])
             if planes is not None:
                 net.lines[i] = [(node.left, planes[0]), (node.right, planes[1])]
+        elif isinstance(node, FixedPoint) and node.state in net.solved:
+            net.solved[i] = net.solved[node.state]
     return Bounded(net, empty, frozenset(pieces.ends))
+
+
+def _begin(net: Net, problem: Problem, i: int, held: dict[int, Bounds], whole: Net | None, by: Arithmetic) -> None:
+    """What is known of the implicit layer of a State before its nodes are bounded."""
+    if whole is not None:
+        net.solved |= {k: v for k, v in whole.solved.items() if k == i}
+        return
+    flat = [(low[0], high[0]) for low, high in net.boxes]
+    found = {k: (low[None], high[None]) for k, (low, high) in located(problem, i, flat, by).items()}
+    if not any(e.state == i for e in problem.equilibria):
+        raise NotProvedError(f"linear bounds need the box of the fixed point {problem.graph.nodes[i].origin!r}")
+    held |= found
+    if not found:  # everywhere: slopes are known, and values are not
+        return
+    layer = layers_of(problem.graph, by)[i]
+    first = solved(layer, found[layer.reads])
+    if first is not None:
+        net.solved[i] = first
+
+
+def _again(
+    net: Net, problem: Problem, i: int, box: Bounds, pieces: Pieces, empty: np.ndarray, by: Arithmetic
+) -> Bounds:
+    """The box of what an implicit layer's activation reads, by planes through the layer that follow from it."""
+    layer = next((layer for layer in layers_of(problem.graph, by).values() if layer.reads == i), None)
+    if layer is None or layer.state not in net.solved:
+        return box
+    for _ in range(ROUNDS):
+        found = solved(layer, box, net.solved[layer.state].slopes if len(empty) > 1 else None)
+        if found is None:
+            break
+        before, net.solved[layer.state] = box, found
+        box = _improved(net, problem, i, box, pieces, None, empty, by)
+        with np.errstate(invalid="ignore"):
+            gain = (before[1] - before[0]).sum() / (box[1] - box[0]).sum()
+        if not gain > GAIN:
+            break
+    last = solved(layer, box, net.solved[layer.state].slopes)
+    net.solved[layer.state] = net.solved[layer.state] if last is None else last
+    return box
 
 
 def _box(
@@ -189,6 +248,8 @@ def _improved(
     """The box of an affine node, its entries that matter bounded by planes."""
     if i in pieces.ends:  # what a cut makes linear needs no planes
         box = _within(box, pieces.ends[i], empty)
+    if isinstance(problem.query.region, Everywhere):
+        return box
     wanted = _wanted(problem, i, box, pieces)
     if len(wanted) == len(empty):
         wanted = wanted & ~empty[:, None]

@@ -165,7 +165,7 @@ def rows_bound(problem: Problem, evidence: Rows, whole: Net, by: Arithmetic) -> 
     if not 0 <= evidence.steps <= MAX_STEPS:
         raise NotProvedError(f"there are no {evidence.steps} steps")
     query, posed = problem.query, in_ramps(problem, by)
-    rule = chain_rule(posed)
+    rule = chain_rule(posed, by)
     if rule.gradient is None:
         return 0.0
     largest = 0.0

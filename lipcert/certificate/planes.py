@@ -22,6 +22,7 @@ from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.boxes import Bounds
 from lipcert.certificate.norms import is_affordable
 from lipcert.certificate.relaxation import Lines
+from lipcert.certificate.solved import Solved
 from lipcert.graph import Affine
 from lipcert.operators import Leaf, LinearOperator, Product, Shape, enclosed
 from lipcert.problem import Ball, dual
@@ -51,6 +52,9 @@ class Net:
 
     slopes: dict[int, Bounds] = field(default_factory=dict)
     """Of elementwise nodes."""
+
+    solved: dict[int, Solved] = field(default_factory=dict)
+    """Of the states and the fixed points of implicit layers."""
 
     x: int = -1
     ball: Ball | None = None
@@ -159,11 +163,38 @@ def upper_bounds(
                 lost = _spread(U * np.abs(value) + ETA, net.boxes[source], case)
                 slack = slack + lost + _join(net, waiting, source, value, case)
                 steps += 2
+        elif position in net.solved:
+            layer = net.solved[position]
+            more, lost, through = _solved(net, layer, coefficients, case)
+            total, slack = total + more, slack + lost
+            for source, value in through:
+                slack = slack + _join(net, waiting, source, value, case)
+            steps += 2 * len(through) + 2
         else:
             total = total + _most(net, position, coefficients, case)
         steps += 1
     found = up(total.upper() + inflate(slack, 2 * steps + 16))
     return np.where(np.isnan(found), np.inf, found)
+
+
+def _solved(
+    net: Net, layer: Solved, coefficients: np.ndarray, case: np.ndarray
+) -> tuple[Enclosure, np.ndarray, list[tuple[int, np.ndarray]]]:
+    """What joins the total, what rounding loses, and coefficients of what an implicit layer reads."""
+    row = enclosed.apply_adjoint(layer.scale, Enclosure(coefficients))
+    solution = row.value @ layer.inverse
+    above, below = np.maximum(solution, 0), np.minimum(solution, 0)
+    carried = Enclosure(solution) * Enclosure(layer.slopes)
+    left = row - Enclosure(solution) + carried @ layer.matrix
+    total = _dot(above, pick(layer.noise[1], case)) + _dot(below, pick(layer.noise[0], case))
+    total = total + (carried @ layer.bias.reshape((-1, 1))).reshape((len(case),))
+    slack = _spread(left.magnitude(), layer.values, case)
+    through = []
+    for source, op in layer.sources:
+        moved = enclosed.apply_adjoint(op, carried)
+        slack = slack + _spread(moved.full_radius(), net.boxes[source], case)
+        through.append((source, moved.value))
+    return total, slack, through
 
 
 def _replaced(slope: np.ndarray, offset: np.ndarray, by: Chosen) -> tuple[np.ndarray, np.ndarray]:

@@ -68,6 +68,16 @@ def _ramp_lines(lower: np.ndarray, upper: np.ndarray) -> Lines:
     return Lines(below, zero, slope, np.where(bent, np.maximum(at_lower, at_upper), zero))
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # what is not finite says nothing
+def offsets(
+    activation: Activation, slope: np.ndarray, lower: np.ndarray, upper: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds on phi(v) - slope v over the box."""
+    cells = _cells(activation, lower, upper)
+    slope = np.broadcast_to(slope, lower.shape)
+    return -_offset(cells.negative(), -slope), _offset(cells, slope)
+
+
 def _scores(offsets: np.ndarray, distances: np.ndarray) -> np.ndarray:
     """What is finite at the middle, then what is finite at all, then the rest."""
     found = np.where(np.isfinite(distances), distances, np.finfo(float).max)

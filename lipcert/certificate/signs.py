@@ -30,7 +30,7 @@ def certified_share(problem: Problem, claim: MonotoneClaim, by: Arithmetic) -> f
     if not 0 <= claim.steps <= MAX_STEPS:
         raise NotProvedError(f"there are no {claim.steps} steps")
     posed = in_ramps(problem, by)
-    rule, whole = chain_rule(posed), whole_net(problem, by, claim.slopes)
+    rule, whole = chain_rule(posed, by), whole_net(problem, by, claim.slopes)
     if rule.gradient is None:
         return 1.0
     everything, share = True, 0.0

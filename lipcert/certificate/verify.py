@@ -45,6 +45,7 @@ def verify(problem: Problem, claim: Claim, by: Arithmetic | None = None) -> floa
     if not (math.isfinite(claim.value) and claim.value >= 0):
         raise NotProvedError(f"the claimed value {claim.value} is not a finite number >= 0")
     by = by or Arithmetic()
+    problem = replace(problem, equilibria=claim.equilibria)
     whole = problem.everywhere() if claim.anywhere else problem
     if isinstance(claim.evidence, Composed):
         if claim.linear:
@@ -89,6 +90,7 @@ def verify_box(problem: Problem, claim: BoxClaim, by: Arithmetic | None = None) 
     size = problem.size_out
     if claim.lower.shape != (size,) or claim.upper.shape != (size,):
         raise NotProvedError(f"the claimed box does not have {size} outputs")
+    problem = replace(problem, equilibria=claim.equilibria)
     boxes = linear_boxes(problem, by, claim.slopes) if claim.linear else propagate(problem, by)
     low, high = boxes[problem.y]
     if claim.trees:
@@ -125,7 +127,7 @@ def verify_monotone(problem: Problem, claim: MonotoneClaim, by: Arithmetic | Non
     _check_underflow()
     if not (0 <= claim.share <= 1 and 0 <= claim.tolerance < math.inf):
         raise NotProvedError("the claimed share is not one, or the tolerance is no number of at least zero")
-    share = certified_share(problem, claim, by or Arithmetic())
+    share = certified_share(replace(problem, equilibria=claim.equilibria), claim, by or Arithmetic())
     if not share >= claim.share:
         raise NotProvedError(f"a share of {share:.17g} is proven, and {claim.share:.17g} is claimed")
     return share

@@ -7,15 +7,19 @@ norm, over |d|, is attained: x - relu(x) + relu(-x) gets nothing at 0, where aut
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from lipcert.arithmetic.enclosure import Enclosure, hull
-from lipcert.arithmetic.rounding import down, norm_down
+from lipcert.arithmetic.rounding import down, inflate, norm_down, up
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.claim import Witness
+from lipcert.certificate.implicit import layers_of, located
+from lipcert.certificate.solved import dominated
 from lipcert.errors import NotProvedError
 from lipcert.graph import Affine, Elementwise, FixedPoint, Groupwise, Product, State
-from lipcert.problem import Problem
+from lipcert.problem import Ball, Problem
 
 
 @np.errstate(over="ignore", invalid="ignore")  # overflow ends in inf or NaN, which proves nothing
@@ -28,7 +32,7 @@ def attained(problem: Problem, witness: Witness, by: Arithmetic) -> float:
         raise NotProvedError("the witness is not finite, or its direction is zero")
     if not problem.query.region.contains(x):
         raise NotProvedError("the witness is not certainly inside the region")
-    slope = derivative_along(problem, x, d, by)
+    slope = derivative_along(replace(problem, equilibria=witness.equilibria), x, d, by)
     smallest = np.maximum(0.0, np.maximum(slope.lower(), -slope.upper()))
     if not np.all(np.isfinite(smallest)):
         raise NotProvedError("the derivative at the witness is not finite")
@@ -42,6 +46,7 @@ def derivative_along(problem: Problem, x: np.ndarray, d: np.ndarray, by: Arithme
     """Enclosure of J d for every Clarke Jacobian J at x (free inputs at zero)."""
     values: list[Enclosure] = []
     tangents: list[Enclosure | None] = []
+    there = replace(problem, query=replace(problem.query, region=Ball(x, 0.0, 2.0)))
     for i, node in enumerate(problem.graph.nodes):
         if isinstance(node, Affine):
             value, tangent = node.bias, None
@@ -66,8 +71,10 @@ def derivative_along(problem: Problem, x: np.ndarray, d: np.ndarray, by: Arithme
             value = left * right
             parts = [v * t for v, t in ((right, tangents[node.left]), (left, tangents[node.right])) if t is not None]
             tangent = sum(parts[1:], parts[0]) if parts else None
-        elif isinstance(node, State | FixedPoint):
-            raise NotProvedError("the value of a fixed point is not enclosed")
+        elif isinstance(node, State):
+            value, tangent = _solution(there, i, values, tangents, by)
+        elif isinstance(node, FixedPoint):
+            value, tangent = values[node.state], tangents[node.state]
         else:
             moves = i == problem.x
             value = Enclosure(x if moves else np.zeros(problem.graph.size(i)))
@@ -76,3 +83,33 @@ def derivative_along(problem: Problem, x: np.ndarray, d: np.ndarray, by: Arithme
         tangents.append(tangent)
     slope = tangents[problem.y]
     return Enclosure(np.zeros(problem.size_out)) if slope is None else slope
+
+
+def _solution(
+    problem: Problem, state: int, values: list[Enclosure], tangents: list[Enclosure | None], by: Arithmetic
+) -> tuple[Enclosure, Enclosure | None]:
+    """Of an implicit layer at a point: dv = W (q + A (S - T) dv) for slopes S near T and W near (I - A T)^-1."""
+    found = located(problem, state, [(v.lower(), v.upper()) for v in values], by)
+    if not found:
+        raise NotProvedError("the value of a fixed point is not enclosed")
+    layer = layers_of(problem.graph, by)[state]
+    moved: Enclosure | None = None
+    for source, op in layer.sources:
+        given = tangents[source]
+        if given is not None:
+            part = by.apply(op, given)
+            moved = part if moved is None else moved + part
+    if moved is None:
+        return hull(*found[state]), None
+    slopes = hull(*layer.activation.slopes(*found[layer.reads]))
+    try:
+        inverse = Enclosure(np.linalg.inv(np.eye(layer.size) - layer.matrix.value * slopes.value))
+    except np.linalg.LinAlgError:
+        raise NotProvedError("the derivative of a fixed point is not enclosed") from None
+    step = inverse @ layer.matrix
+    error = (Enclosure(np.eye(layer.size)) - inverse + step * Enclosure(slopes.value)).magnitude()
+    spread = up(up(step.magnitude() * slopes.full_radius()) + error)
+    first = (inverse @ moved.reshape((-1, 1))).reshape((layer.size,))
+    size = dominated(spread[None], first.magnitude()[None], np.zeros(1, dtype=int))[0]
+    inner = first + Enclosure(np.zeros(layer.size), inflate(spread @ size, layer.size))
+    return hull(*found[state]), by.apply(layer.scale, slopes * inner)

@@ -17,7 +17,7 @@ from lipcert.arithmetic.enclosure import Enclosure, exact, hull
 from lipcert.errors import ModelError
 from lipcert.frontend.opnode import OpNode
 from lipcert.frontend.values import Known, Live
-from lipcert.graph import Affine, Elementwise, Groupwise, Input, Node, Product
+from lipcert.graph import Affine, Elementwise, FixedPoint, Groupwise, Input, Iteration, Node, Product, State
 from lipcert.operators import Diagonal, Identity, LinearOperator, Selection, Shape, compose, joined, size_of
 from lipcert.operators.enclosed import apply
 
@@ -83,6 +83,17 @@ class GraphBuilder:
     def product(self, node: OpNode, a: Live, b: Live) -> Live:
         """The entrywise product of tensors of one shape."""
         return self._append(Product(a.node, b.node, a.shape, node.name or node.outputs[0]), a.shape)
+
+    def state(self, shape: Shape, origin: str) -> Live:
+        """The unknown of a fixed point."""
+        return self._append(State(shape, origin), shape)
+
+    def fixed_point(self, state: Live, body: Live, iteration: Iteration | None, origin: str) -> Live:
+        return self._append(FixedPoint(state.node, body.node, state.shape, origin, iteration), state.shape)
+
+    def affine_node(self, node: Affine) -> Live:
+        """A node that is written down already."""
+        return self._append(node, node.shape)
 
     def sorted_pairs(self, node: OpNode, a: Live, b: Live) -> tuple[Live, np.ndarray]:
         """A sort of all pairs (a_i, b_i), and which of its groups each pair is.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from lipcert.errors import ModelError, UnsupportedModelError
 from lipcert.frontend.builder import GraphBuilder
 from lipcert.frontend.integers import evaluate_integers
+from lipcert.frontend.loops import CONVERGED, LoopNode, close, names_read, read_loop, step_count
 from lipcert.frontend.model import TensorInfo
 from lipcert.frontend.opnode import OpNode
 from lipcert.frontend.precise import PreciseConstants
@@ -62,9 +63,13 @@ class Converted:
     lost_outputs: dict[str, str] = field(default_factory=dict)
     templated: frozenset[str] = frozenset()
     """Tensors that come from nodes that a user's template stands for."""
+    loops: dict[str, LoopNode] = field(default_factory=dict)
+    """Loops that are read as fixed points, by their results."""
 
 
-def convert(module: ir.Model, templates: Mapping[str, Template] = MappingProxyType({})) -> Converted:
+def convert(
+    module: ir.Model, templates: Mapping[str, Template] = MappingProxyType({}), *, unrolled: bool = False
+) -> Converted:
     """Build the Graph of an inlined model; `templates` stand for ops that are not known otherwise, by op.
 
     A node that is not understood spoils the outputs that depend on it. If some are left, the model is those, and a note
@@ -72,7 +77,7 @@ def convert(module: ir.Model, templates: Mapping[str, Template] = MappingProxyTy
     """
     graph = module.graph
     opset = _check_opset(module)
-    walk = _Walk(module, templates)
+    walk = _Walk(module, templates, unrolled)
     parameters = read_initializers(graph, walk.values)
     walk.constants = MAX_CONSTANTS + 16 * parameters
     inputs = read_inputs(graph, walk.build, walk.values)
@@ -103,6 +108,7 @@ def convert(module: ir.Model, templates: Mapping[str, Template] = MappingProxyTy
         tuple(walk.build.unrecognised),
         {name: error.message for name, error in lost.items()},
         frozenset(walk.templated),
+        walk.loops,
     )
 
 
@@ -117,8 +123,12 @@ def _first(refusals: list[ModelError], lost: list[ModelError]) -> ModelError:
 class _Walk:
     """The conversion under way: node after node, going on behind the ones that are refused."""
 
-    def __init__(self, module: ir.Model, templates: Mapping[str, Template]) -> None:
-        self.module, self.templates = module, templates
+    def __init__(self, module: ir.Model, templates: Mapping[str, Template], unrolled: bool) -> None:
+        self.module, self.templates, self.unrolled = module, templates, unrolled
+        self.loops: dict[str, LoopNode] = {}
+        """Those that are read as fixed points, by their results."""
+        self.read_names = names_read(module.graph)
+        self._inside = 0
         self.templated: set[str] = set()
         self.build = GraphBuilder()
         self.values: dict[str, Value | Refused] = {}
@@ -140,20 +150,74 @@ class _Walk:
                 self._mark(output.name or "", spoilt)
             return
         try:
-            template = self._template(node)
-            if template is not None:
-                custom = read_custom_node(node, self.module.opset_imports, self.values)
-                self._store(custom, (convert_templated(self.build, custom, template),))
-                self.templated.add(custom.outputs[0])
-                return
-            op = self._node(node)
-            if any(isinstance(value, Live) for value in op.inputs):
-                op = self._refined(op)
-            self._store(op, self._results(op))
+            self._read(node)
         except ModelError as error:
             self.refusals.append(error)
             for output in node.outputs:
                 self._stand_in(output.name or "", error)
+
+    def _read(self, node: ir.Node) -> None:
+        template = self._template(node)
+        if template is not None:
+            custom = read_custom_node(node, self.module.opset_imports, self.values)
+            self._store(custom, (convert_templated(self.build, custom, template),))
+            self.templated.add(custom.outputs[0])
+            return
+        if node.op_type == "Loop" and node.domain in ("", "ai.onnx"):
+            self._loop(node)
+            return
+        op = self._node(node)
+        if any(isinstance(value, Live) for value in op.inputs):
+            op = self._refined(op)
+        self._store(op, self._results(op))
+
+    def _loop(self, node: ir.Node) -> None:
+        """A fixed point in place of the Loop; or, where they are asked for, its steps."""
+        loop = read_loop(node, self._value, self._is_used)
+        if self.unrolled and CONVERGED not in node.metadata_props:
+            state: Value = loop.start
+            for _ in range(step_count(loop)):
+                state = self._step(loop, state)
+            self.values[loop.result] = state
+            return
+        unknown = self.build.state(loop.start.shape, loop.result)
+        try:
+            self.values[loop.result] = close(self.build, loop, unknown, self._step(loop, unknown))
+        except ModelError:
+            self.build.fixed_point(unknown, unknown, None, loop.result)  # a state is closed, whatever reads it
+            raise
+        if not self._inside:
+            self.loops[loop.result] = loop
+
+    def _step(self, loop: LoopNode, state: Value) -> Value:
+        """The next state: the names inside the Loop are its own."""
+        outside = self.values
+        self.values = {**outside, loop.state: state}
+        self._inside += 1
+        try:
+            read_initializers(loop.body, self.values)
+            for node in loop.step:
+                spoilt = [self.values.get(v.name) for v in node.inputs if v is not None and v.name]
+                for value in spoilt:
+                    if isinstance(value, Refused):
+                        raise value.because
+                self._read(node)
+            found = self.values.get(loop.following)
+        finally:
+            self.values = outside
+            self._inside -= 1
+        if not isinstance(found, Live | Known | Integers | Condition):
+            raise ModelError(f"{loop.label}: its next state is produced by no node", hint="the file is malformed")
+        return found
+
+    def _value(self, name: str) -> Value | None:
+        found = self.values.get(name)
+        if isinstance(found, Refused):
+            raise found.because
+        return found
+
+    def _is_used(self, name: str) -> bool:
+        return name in self.read_names
 
     def _template(self, node: ir.Node) -> Template | None:
         """The user's template of an op that lipcert does not know."""

@@ -5,17 +5,21 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import re
 import stat
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lipcert.errors import ModelError, UnsupportedModelError, UsageError
-from lipcert.frontend.convert import convert
-from lipcert.frontend.model import Model
+from lipcert.frontend.convert import Converted, convert
+from lipcert.frontend.fixed_point_form import define_functions
+from lipcert.frontend.loops import CONVERGED
+from lipcert.frontend.model import Model, SelfCheck
 from lipcert.frontend.registry import is_known
-from lipcert.frontend.selfcheck import check_import
+from lipcert.frontend.selfcheck import check_import, check_loops
 from lipcert.frontend.templated import by_op, template_of, templated
 from lipcert.graph import Graph
 from lipcert.templates import Template
@@ -41,8 +45,10 @@ MAX_NAME = 255
 """Bytes of one part of a path that every file system takes."""
 
 
-def load_file(path: str | Path, *, check: bool = True, templates: Sequence[Template] = ()) -> Model:
-    """Import the ONNX model at `path`; `templates` stand for custom ops.
+def load_file(
+    path: str | Path, *, check: bool = True, templates: Sequence[Template] = (), unrolled: bool = False
+) -> Model:
+    """Import the ONNX model at `path`; `templates` stand for custom ops, `unrolled` reads Loops step by step.
 
     Raises ModelError when the file cannot be read, is malformed, or evaluates differently from onnxruntime, and
     UnsupportedModelError when it holds something that lipcert does not understand.
@@ -62,15 +68,17 @@ def load_file(path: str | Path, *, check: bool = True, templates: Sequence[Templ
         raise ModelError(f"{path}: the string {undecodable!r} is not UTF-8", hint="the file is malformed")
     external = _external_files(proto, path)
     digests = {location: _sha256_file(file) for location, file in external.items()}
-    return _import(proto, str(path), hashlib.sha256(data).hexdigest(), digests, path.parent, check, templates)
+    return _import(proto, str(path), hashlib.sha256(data).hexdigest(), digests, path.parent, check, templates, unrolled)
 
 
-def load_proto(proto: onnx.ModelProto, *, check: bool = True, templates: Sequence[Template] = ()) -> Model:
+def load_proto(
+    proto: onnx.ModelProto, *, check: bool = True, templates: Sequence[Template] = (), unrolled: bool = False
+) -> Model:
     """Import a model held in memory; its digest is that of its serialised form."""
     if any(_is_external(t) for t in _tensors(proto)):
         raise ModelError("the model keeps weights in external data", hint="load it from its file")
     digest = hashlib.sha256(proto.SerializeToString(deterministic=True)).hexdigest()
-    return _import(proto, "<memory>", digest, {}, None, check, templates)
+    return _import(proto, "<memory>", digest, {}, None, check, templates, unrolled)
 
 
 def model_digest(model: str | Path | onnx.ModelProto) -> str:
@@ -87,12 +95,13 @@ def _import(
     folder: Path | None,
     check: bool,
     templates: Sequence[Template],
+    unrolled: bool,
 ) -> Model:
     named = by_op(templates)
     try:
         _refuse_ambiguous(proto)
-        module = _as_module(proto, folder, named)
-        converted = convert(module, named)
+        module = _as_module(define_functions(proto), folder, named)
+        converted = convert(module, named, unrolled=unrolled)
     except ModelError as error:
         raise _located(error, path) from error.__cause__
     used = _used(converted.graph, templates, path)
@@ -106,7 +115,7 @@ def _import(
         node_count=len(proto.graph.node),
         opset=converted.opset,
         producer=" ".join(p for p in (proto.producer_name, proto.producer_version) if p),
-        check=check_import(converted, module, path) if check else None,
+        check=_checked(converted, module, path) if check else None,
         folded=converted.folded,
         external_data=external,
         notes=converted.notes,
@@ -115,6 +124,13 @@ def _import(
         templates=used,
     )
     return model
+
+
+def _checked(converted: Converted, module: ir.Model, path: str) -> SelfCheck:
+    """The worst of the import's checks."""
+    found = [check_import(converted, module, path), *check_loops(converted, module, path)]
+    worst = max(found, key=lambda check: check.worst)
+    return replace(worst, tensors=sum(check.tensors for check in found))
 
 
 def _used(graph: Graph, templates: Sequence[Template], path: str) -> tuple[Template, ...]:
@@ -150,6 +166,7 @@ def _as_module(proto: onnx.ModelProto, folder: Path | None, templates: Mapping[s
         if folder is not None:
             ir.external_data.set_base_dir(module.graph, folder)
         if module.functions:
+            _mark_fixed_points(module)
             InlinePass(lambda f: is_known(f.domain, f.name) or template_of(templates, f.domain, f.name) is None)(module)
     except Exception as error:  # onnx-ir raises many kinds, each wrapping the one that says what is wrong
         cause: BaseException = error
@@ -158,6 +175,15 @@ def _as_module(proto: onnx.ModelProto, folder: Path | None, templates: Mapping[s
         reason = " ".join(str(cause).split())[:300]
         raise ModelError(f"not valid ONNX: {reason}", hint="the file is malformed; export it again") from error
     return module
+
+
+def _mark_fixed_points(module: ir.Model) -> None:
+    """The Loop of a function lipcert.FixedPoint (or FixedPoint_...) says that its fixed point is meant."""
+    for function in module.functions.values():
+        if function.domain == "lipcert" and re.fullmatch(r"FixedPoint(_\w+)?", function.name):
+            for node in function:
+                if node.op_type == "Loop":
+                    node.metadata_props[CONVERGED] = "yes"
 
 
 def _refuse_ambiguous(proto: onnx.ModelProto) -> None:

@@ -13,10 +13,11 @@ from threadpoolctl import threadpool_limits
 
 from lipcert.activations.templated import TemplatedGroups
 from lipcert.errors import ModelError, UnsupportedModelError
-from lipcert.frontend.convert import Converted
+from lipcert.frontend.convert import Converted, convert
+from lipcert.frontend.loops import body_model
 from lipcert.frontend.model import SelfCheck
 from lipcert.frontend.values import Known, Live
-from lipcert.graph import Affine, Elementwise, Groupwise, Input, Node, Product
+from lipcert.graph import Affine, Elementwise, FixedPoint, Groupwise, Input, Node, Product, State
 from lipcert.operators import size_of
 from lipcert.operators.enclosed import magnitude_up
 
@@ -57,6 +58,18 @@ def check_import(converted: Converted, module: ir.Model, path: str) -> SelfCheck
     with threadpool_limits(limits=1, user_api="blas"):
         _check_activations(converted, proto, tolerance, path)
         return _check_tensors(converted, proto, foreign, tolerance, unit, path)
+
+
+def check_loops(converted: Converted, module: ir.Model, path: str) -> list[SelfCheck]:
+    """The same for the steps of Loops that are read as fixed points, each as a model of its own."""
+    import onnx_ir as ir
+
+    found = []
+    for loop in converted.loops.values():
+        step = ir.from_proto(body_model(loop, converted.values, module))
+        read = convert(step)
+        found += [check_import(read, step, path), *check_loops(read, step, path)]
+    return found
 
 
 def _without_templated(converted: Converted, proto: onnx.ModelProto) -> dict[str, int]:
@@ -242,9 +255,11 @@ class _Comparison:
         """Position and our value of one node after another; only what later nodes need is kept."""
         for position, node in enumerate(self.converted.graph.nodes):
             hidden = isinstance(node, Groupwise) and isinstance(node.function, TemplatedGroups)
-            free = isinstance(node, Input) or hidden or position in self.foreign
+            free = isinstance(node, Input | State | FixedPoint) or hidden or position in self.foreign
             if position in self.foreign:
                 value = self.inputs[self.foreign[position]].reshape(-1)
+            elif isinstance(node, State | FixedPoint):  # what onnxruntime ends with: the step is checked by itself
+                value = self._found(position)
             elif hidden:  # a part of what a template stands for
                 value = np.zeros(size_of(node.shape))
             else:
@@ -254,6 +269,13 @@ class _Comparison:
                 if not free:
                     self.spread[position] = self.margin(position, value)
             yield position, value
+
+    def _found(self, position: int) -> np.ndarray:
+        """The result of the loop that a State or a FixedPoint belongs to; zero inside of other loops."""
+        loops = self.converted.graph.nodes
+        at = next(i for i, n in enumerate(loops) if isinstance(n, FixedPoint) and position in (i, n.state))
+        found = self.known.get(at)
+        return np.zeros(size_of(loops[at].shape)) if found is None else found.reshape(-1).astype(np.float64)
 
     def given(self, position: int) -> np.ndarray:
         if position in self.known:

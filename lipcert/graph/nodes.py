@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from lipcert.activations import Activation
 from lipcert.activations.groupwise import GroupFunction
 from lipcert.activations.jacobian import JacobianBound
@@ -111,13 +113,29 @@ class State:
 
 
 @dataclass(frozen=True, eq=False)
+class Iteration:
+    """What a file runs to come near a fixed point: steps z <- kept z + (1 - kept) body(z)."""
+
+    steps: int | None
+    """How many; None where the data decide."""
+
+    kept: float
+    start: np.ndarray | None
+    """Where z begins; None where it depends on the input."""
+
+
+@dataclass(frozen=True, eq=False)
 class FixedPoint:
-    """The value of the State `state` at which it equals the node `body`: an implicit (equilibrium) layer."""
+    """The value of the State `state` at which it equals the node `body`: an implicit (equilibrium) layer.
+
+    `iteration` is what the file runs in its place, where it does not say that it means the fixed point.
+    """
 
     state: int
     body: int
     shape: Shape
     origin: str = ""
+    iteration: Iteration | None = None
 
     @property
     def inputs(self) -> tuple[int, ...]:

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Container
 
+import numpy as np
+
+from lipcert.arithmetic.enclosure import Enclosure
 from lipcert.graph.nodes import Affine, Graph
 from lipcert.operators import Identity, LinearOperator, add, compose
+from lipcert.operators.enclosed import apply
 
 
 def linear_terms(graph: Graph, target: int, sources: Container[int]) -> dict[int, LinearOperator]:
@@ -36,3 +40,19 @@ def linear_terms(graph: Graph, target: int, sources: Container[int]) -> dict[int
 def stops(graph: Graph, target: int) -> frozenset[int]:
     """The inputs and nonlinear nodes at or before `target`: where every stretch must end."""
     return frozenset(i for i, node in enumerate(graph.nodes[: target + 1]) if not isinstance(node, Affine))
+
+
+def bias_of(graph: Graph, target: int) -> Enclosure:
+    """What the affine stretch that ends in `target` adds to its linear terms: its value where all they read is zero."""
+    values: dict[int, Enclosure] = {}
+    for position in range(target + 1):
+        node = graph.nodes[position]
+        if not isinstance(node, Affine):
+            continue
+        total = node.bias
+        for source, operator in zip(node.inputs, node.operators, strict=True):
+            part = values.get(source)
+            if part is not None and (np.any(part.value) or not part.is_exact):
+                total = total + apply(operator, part)
+        values[position] = total
+    return values.get(target, Enclosure(np.zeros(graph.size(target))))

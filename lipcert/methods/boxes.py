@@ -53,7 +53,7 @@ def choose_boxes(problem: Problem, progress: Progress) -> Chosen:
     """Linear bounds if the region is bounded and they take a share of the time that is left."""
     by = progress.arithmetic
     intervals = propagate(problem, by)
-    implicit = any(isinstance(node, State) for node in problem.graph.nodes)
+    implicit = is_implicit(problem) and not problem.equilibria
     if not progress.linear or isinstance(problem.query.region, Everywhere) or implicit:
         return Chosen(intervals, False)
     if (known := _found(problem, by).get("net")) is not None:
@@ -91,7 +91,7 @@ def _search_slopes(problem: Problem, progress: Progress) -> ChosenNet:
     """Without any where nothing is open."""
     by = progress.arithmetic
     plain = ChosenNet(whole_net(problem, by), ())
-    if not _has_open_ramps(plain.net):
+    if is_implicit(problem) or not _has_open_ramps(plain.net):  # the search does not follow fixed points
         return plain
     before, by.tick = by.tick, _until(progress, (1 - SLOPES_SHARE) * progress.remaining())
     try:
@@ -121,6 +121,11 @@ def find_slopes(problems: Sequence[Problem], device: str, by: Arithmetic) -> lis
     search = SlopeSearch(network, len(regions))
     network.net(regions_on(regions, where, torch.float32), search.improve)
     return [tuple(slopes) for slopes in search.slopes]
+
+
+def is_implicit(problem: Problem) -> bool:
+    """Whether it has fixed points."""
+    return any(isinstance(node, State) for node in problem.graph.nodes)
 
 
 def _has_open_ramps(net: Net) -> bool:

@@ -5,7 +5,7 @@
 """
 
 from lipcert.operators.base import Leaf, LinearOperator, Shape, size_of
-from lipcert.operators.composite import Product, Row, Sum, add, compose, joined
+from lipcert.operators.composite import Product, Row, Sum, add, compose, joined, transpose
 from lipcert.operators.convolution import Convolution
 from lipcert.operators.dense import Dense
 from lipcert.operators.diagonal import Diagonal
@@ -31,4 +31,5 @@ __all__ = [
     "compose",
     "joined",
     "size_of",
+    "transpose",
 ]

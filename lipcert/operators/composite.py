@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from lipcert.operators.base import LinearOperator
+from lipcert.errors import NotProvedError
+from lipcert.operators.base import Leaf, LinearOperator
 from lipcert.operators.selection import Identity, Selection
+from lipcert.operators.transposed import Transposed
 
 
 class Product(LinearOperator):
@@ -219,3 +221,18 @@ def _total(parts: list[np.ndarray]) -> np.ndarray:
     for part in parts[1:]:
         total = total + part
     return total
+
+
+def transpose(op: LinearOperator) -> LinearOperator:
+    """A'."""
+    if isinstance(op, Product):
+        return Product([transpose(f) for f in reversed(op.factors)])
+    if isinstance(op, Sum):
+        return Sum([transpose(t) for t in op.terms])
+    if isinstance(op, Identity):
+        return op
+    if isinstance(op, Transposed):
+        return op.leaf
+    if isinstance(op, Leaf):
+        return Transposed(op)
+    raise NotProvedError(f"no transpose of a {type(op).__name__}")

@@ -14,6 +14,7 @@ from lipcert.certificate.verify import value_at
 from lipcert.errors import NotProvedError, UsageError
 from lipcert.methods import Progress
 from lipcert.methods.boxes import choose_boxes, choose_net
+from lipcert.methods.implicit import with_equilibria
 from lipcert.methods.local.reach import Attained, branched_trees
 from lipcert.methods.lower.extremes import find_extremes
 from lipcert.methods.product.method import for_lipsdp_only
@@ -52,6 +53,7 @@ def solve_reach(problem: Problem, *, timeout: float | None = None, exact: bool =
         raise UsageError("--exact: fixed points, and ops known by a template, are not branched over")
     started = time.monotonic()
     progress = Progress(started + (DEFAULT_TIMEOUT if timeout is None else timeout))
+    problem = with_equilibria(problem, progress.arithmetic)
     chosen = choose_boxes(problem, progress)
     low, high = chosen.boxes[problem.y]
     seen = find_extremes(problem, progress) if problem.size_out <= MAX_OUTPUTS else None
@@ -67,7 +69,7 @@ def solve_reach(problem: Problem, *, timeout: float | None = None, exact: bool =
             low, high = np.maximum(low, boxes[:, 0]), np.minimum(high, boxes[:, 1])
         seen = attained.lowest, attained.highest
     low, high = (end + sign * (SLACK * np.abs(end) + SPARE) for end, sign in ((low, -1), (high, 1)))
-    claim = BoxClaim(low, high, chosen.linear, trees, chosen.slopes)
+    claim = BoxClaim(low, high, chosen.linear, trees, chosen.slopes, problem.equilibria)
     verify_box(problem, claim, progress.arithmetic)
     return ReachOutcome(claim, _extremes(problem, seen, progress), time.monotonic() - started)
 

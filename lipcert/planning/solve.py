@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from lipcert.arithmetic.threads import idle_cores
 from lipcert.certificate import Claim, verify, verify_witness
 from lipcert.certificate.claim import Rows, Slopes
 from lipcert.errors import NotProvedError, UnsupportedModelError, UsageError
 from lipcert.methods import Method, OutOfTime, Progress, Resumed, Unsuitable
+from lipcert.methods.boxes import is_implicit
 from lipcert.methods.gram import GramMethod
+from lipcert.methods.implicit import with_equilibria
 from lipcert.methods.lipsdp import LipSdpMethod
 from lipcert.methods.local import LocalMethod
 from lipcert.methods.mip import MipMethod
@@ -91,7 +94,6 @@ def solve(
         raise UsageError("--exact branches over a region", hint="give --center and --eps, --box or --spec")
     if exact and method not in ("auto", "local"):
         raise UsageError(f"--exact: the method {method} does not branch", hint="leave --method out")
-    methods = _chosen(method, local and solver == "native", exact)
     outcome = Outcome()
     started = time.monotonic()
     budget = DEFAULT_TIMEOUT if timeout is None else timeout
@@ -124,6 +126,8 @@ def solve(
         resume=resume,
         save=keep,
     )
+    problem = _located(problem, outcome, progress)
+    methods = _chosen(method, (local or bool(problem.equilibria)) and solver == "native", exact)
     try:
         with idle_cores():
             _run(problem, methods, outcome, progress, gap, on_step)
@@ -136,6 +140,19 @@ def solve(
     outcome.seconds = time.monotonic() - started
     save(outcome, grown)
     return outcome
+
+
+def _located(problem: Problem, outcome: Outcome, progress: Progress) -> Problem:
+    """The problem with the solutions of its implicit layers; as it is where they are not found."""
+    if not is_implicit(problem):
+        return problem
+    began = time.monotonic()
+    try:
+        return with_equilibria(problem, progress.arithmetic)
+    except NotProvedError as reason:
+        attempt = Attempt("local", "skipped", None, time.monotonic() - began, reason.message)
+        outcome.attempts.append(attempt)
+        return problem
 
 
 def check_timeout(timeout: float | None) -> None:
@@ -208,6 +225,7 @@ def _claims(
 def _consider(problem: Problem, name: str, claim: Claim, seconds: float, outcome: Outcome, progress: Progress) -> None:
     """Verify a claim that would improve on the best one, and keep it if it holds."""
     by = progress.arithmetic
+    claim = replace(claim, equilibria=problem.equilibria)
     note = "; ".join(progress.notes)
     progress.notes.clear()
     if not math.isfinite(claim.value):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -41,12 +42,14 @@ class Problem:
     """A query on a graph that has been cut to it.
 
     In `graph`, node `x` is the one varying Input, node `y` the bounded vector; every other Input is free (any value).
+    `equilibria`: where the solutions of its implicit layers are, with what proves it (certificate.implicit).
     """
 
     graph: Graph
     query: Query
     x: int
     y: int
+    equilibria: tuple[Any, ...] = ()
 
     def everywhere(self) -> Problem:
         """The same problem without a region."""

@@ -71,13 +71,15 @@ class LocalMethod:
     name = "local"
 
     def accepts(self, problem: Problem) -> str | None:
+        if problem.equilibria:
+            return None
         if isinstance(problem.query.region, Everywhere):
             return "it bounds networks over a region only"
         return for_lipsdp_only(problem)
 
     def claims(self, problem: Problem, progress: Progress) -> Iterator[Claim]:
         try:
-            yield from _claims(problem, progress)
+            yield from _implicit(problem, progress) if problem.equilibria else _claims(problem, progress)
         except NotProvedError as reason:
             raise Unsuitable(reason.message) from None
 
@@ -110,6 +112,19 @@ def _claims(problem: Problem, progress: Progress) -> Iterator[Claim]:
     elif progress.exact and progress.resume is None and _open_neurons(chosen) > FEW:
         yield from _by_lipsdp(problem, progress)
     yield from _branched(problem, progress, chosen, bounds, known)
+
+
+def _implicit(problem: Problem, progress: Progress) -> Iterator[Claim]:
+    """The same without a search: the kernel alone follows fixed points."""
+    by = progress.arithmetic
+    by.tick = deadline(progress)
+    chosen = ChosenNet(whole_net(problem, by), ())
+    best = math.inf
+    for steps in (0, 1, 3):
+        claim = _proven(problem, (_whole(problem, steps),), chosen, by)
+        if claim.value < best:
+            best = claim.value
+            yield claim
 
 
 def _by_lipsdp(problem: Problem, progress: Progress) -> Iterator[Claim]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from lipcert.graph import Affine, Elementwise, FixedPoint, Groupwise, Product
+from lipcert.certificate.arithmetic import Arithmetic
+from lipcert.certificate.implicit import layers_of
+from lipcert.graph import Affine, Elementwise, FixedPoint, Groupwise, Product, State
 from lipcert.methods.base import Progress
+from lipcert.methods.implicit.solution import solve_rows, values_at
 from lipcert.problem import Norm, Problem
 
 
@@ -14,9 +17,9 @@ class Jacobian:
 
     def __init__(self, problem: Problem, points: np.ndarray) -> None:
         self.problem, graph = problem, problem.graph
-        if any(isinstance(node, FixedPoint) for node in graph.nodes):
-            raise TypeError("fixed points are not searched")
-        self._values = problem.values(points)
+        by = Arithmetic()
+        self._layers = layers_of(graph, by)
+        self._values = values_at(problem, points, by) if self._layers else problem.values(points)
         self._slopes = {
             i: node.activation.derivative(self._values[node.input])
             for i, node in enumerate(graph.nodes)
@@ -31,7 +34,15 @@ class Jacobian:
         """The same for every node that moves with x."""
         moved: dict[int, np.ndarray] = {self.problem.x: d}
         for i, node in enumerate(self.problem.graph.nodes):
-            if isinstance(node, Affine):
+            if isinstance(node, State):
+                layer = self._layers[i]
+                given = [op.matvec(moved[s]) for s, op in layer.sources if s in moved]
+                slopes = self._slopes[layer.neurons]
+                inner = [solve_rows(layer.matrix.value, slopes, sum(given[1:], given[0]))] if given else []
+                parts = [layer.scale.matvec(slopes * dv) for dv in inner]
+            elif isinstance(node, FixedPoint):
+                parts = [moved[node.state]] if node.state in moved else []
+            elif isinstance(node, Affine):
                 parts = [op.matvec(moved[s]) for s, op in zip(node.inputs, node.operators, strict=True) if s in moved]
             elif isinstance(node, Elementwise):
                 parts = [self._slopes[i] * moved[node.input]] if node.input in moved else []
@@ -58,7 +69,15 @@ class Jacobian:
             if i not in pull:
                 continue
             node = self.problem.graph.nodes[i]
-            if isinstance(node, Affine):
+            if isinstance(node, FixedPoint):  # past its body
+                layer = self._layers[node.state]
+                slopes = self._slopes[layer.neurons]
+                matrices = np.swapaxes(np.eye(layer.size) - layer.matrix.value * slopes[:, None, :], 1, 2)
+                inner = slopes * layer.scale.rmatvec(pull[i])
+                inner = np.linalg.solve(matrices, inner[:, :, None])[:, :, 0]
+                for source, op in layer.sources:
+                    pass_on(source, op.rmatvec(inner))
+            elif isinstance(node, Affine):
                 for source, op in zip(node.inputs, node.operators, strict=True):
                     pass_on(source, op.rmatvec(pull[i]))
             elif isinstance(node, Elementwise):
@@ -69,6 +88,12 @@ class Jacobian:
                 pass_on(node.left, self._values[node.right] * pull[i])
                 pass_on(node.right, self._values[node.left] * pull[i])
         return pull.get(self.problem.x, np.zeros((len(g), self.problem.size_in)))
+
+
+def outputs_at(problem: Problem, points: np.ndarray) -> np.ndarray:
+    """(K, size_out) at points (K, size_in), not rounded safely."""
+    by = Arithmetic()
+    return (values_at(problem, points, by) if layers_of(problem.graph, by) else problem.values(points))[problem.y]
 
 
 def steepest_directions(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from lipcert.activations.templated import TemplatedGroups
-from lipcert.graph import FixedPoint, Groupwise
+from lipcert.graph import Groupwise
 from lipcert.methods.base import Progress
-from lipcert.methods.lower.directions import Jacobian
+from lipcert.methods.boxes import is_implicit
+from lipcert.methods.lower.directions import Jacobian, outputs_at
 from lipcert.methods.lower.search import half_widths, project, region_center
 from lipcert.problem import Ball, Box, Problem
 
@@ -21,8 +22,8 @@ def find_extremes(problem: Problem, progress: Progress, seed: int = 0) -> tuple[
     """For each output the lowest and the highest point found, each (outputs, inputs); None where nothing can be run."""
     region = problem.query.region
     unknown = [n for n in problem.graph.nodes if isinstance(n, Groupwise) and isinstance(n.function, TemplatedGroups)]
-    loops = [n for n in problem.graph.nodes if isinstance(n, FixedPoint)]
-    if unknown or loops or not isinstance(region, Ball | Box):
+    lost = is_implicit(problem) and not problem.equilibria
+    if unknown or lost or not isinstance(region, Ball | Box):
         return None
     stop = progress.remaining() * (1 - SHARE)
     random = np.random.default_rng(seed)
@@ -37,7 +38,7 @@ def find_extremes(problem: Problem, progress: Progress, seed: int = 0) -> tuple[
         if start:
             points = project(region, center + random.uniform(-1, 1, points.shape) * widths)
         for step in np.geomspace(1.0, 0.02, STEPS):
-            found = (problem.values(points)[problem.y] * goals).sum(axis=1)
+            found = (outputs_at(problem, points) * goals).sum(axis=1)
             better = found > value
             best[better], value[better] = points[better], found[better]
             if progress.remaining() < stop:

@@ -15,8 +15,10 @@ import numpy as np
 
 from lipcert.activations.templated import TemplatedGroups
 from lipcert.certificate import Witness
-from lipcert.graph import Affine, FixedPoint, Groupwise, Node
+from lipcert.graph import Affine, Groupwise, Node
 from lipcert.methods.base import Progress
+from lipcert.methods.boxes import is_implicit
+from lipcert.methods.implicit import located
 from lipcert.methods.lower.directions import Jacobian, steepest_directions
 from lipcert.problem import Ball, Box, Problem, Region
 
@@ -38,14 +40,16 @@ SHARE = 0.1
 
 def find_witness(problem: Problem, progress: Progress, device: str = "auto", seed: int = 0) -> list[Witness]:
     """Candidate witnesses, the most promising first; each is inside the region."""
-    if any(isinstance(node, FixedPoint) or _is_templated(node) for node in problem.graph.nodes):
+    implicit = is_implicit(problem)
+    if any(_is_templated(node) for node in problem.graph.nodes) or (implicit and not problem.equilibria):
         return []  # the kernel does not enclose their values
     random = np.random.default_rng(seed)
     points = _starting_points(problem, random)
     points = points[:: max(1, len(points) // _affordable(problem))]
     points = np.concatenate([points, _ascend(problem, points, random, progress, device)])
     points = np.array([x for x in points if problem.query.region.contains(x)])
-    return _polish(problem, points, random, _at_most(progress, min(SECONDS, SHARE * progress.remaining()) / 2))
+    found = _polish(problem, points, random, _at_most(progress, min(SECONDS, SHARE * progress.remaining()) / 2))
+    return [located(problem, witness, progress.arithmetic) for witness in found] if implicit else found
 
 
 def _is_templated(node: Node) -> bool:

@@ -118,7 +118,7 @@ class _Search:
     def __init__(self, problem: Problem, by: Arithmetic) -> None:
         self.problem, self.by = problem, by
         self.posed = in_ramps(problem, by)
-        self.rule: ChainRule = chain_rule(self.posed)
+        self.rule: ChainRule = chain_rule(self.posed, by)
         self.net = whole_net(problem, by)
         if not all(np.all(np.isfinite(side)) for box in self.net.boxes for side in box):
             raise Unsuitable("a box over the region is not finite")

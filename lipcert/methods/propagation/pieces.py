@@ -49,7 +49,7 @@ class PieceBounds:
         self.problem, self.kernel, self.device, self.by = problem, whole, device, by
         self.network = Network(problem, device, torch.float64, by)
         self.posed = self.network.posed
-        self.rule = chain_rule(self.posed)
+        self.rule = chain_rule(self.posed, by)
         self.maps = Maps(self.rule.nodes, device, torch.float64)
         self.whole = self._on_device(whole)
 

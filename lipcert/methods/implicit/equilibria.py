@@ -1,0 +1,202 @@
+"""Why each implicit layer of a problem has one solution, and boxes that hold it over the region."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+import numpy as np
+
+from lipcert.certificate.arithmetic import Arithmetic
+from lipcert.certificate.boxes import Bounds
+from lipcert.certificate.claim import Equilibrium, Witness
+from lipcert.certificate.implicit import (
+    Layer,
+    Surroundings,
+    check_box,
+    check_unique,
+    gains,
+    image,
+    layers_of,
+    majorant_weights,
+    reach_of,
+    surroundings,
+)
+from lipcert.certificate.linear_bounds import whole_net
+from lipcert.errors import NotProvedError
+from lipcert.graph import Graph, Output, State
+from lipcert.methods.implicit.multipliers import find_multipliers
+from lipcert.methods.implicit.solution import solution_near
+from lipcert.problem import Ball, Everywhere, Problem
+
+ROOM = 2.0**-30
+"""By which boxes are wider than what maps into them."""
+
+WIDER = (0.01, 0.02, 0.05, 0.1)
+"""Shares by which a box is made wider than what it maps to, until it holds that."""
+
+ROUNDS = 60
+
+
+def with_equilibria(problem: Problem, by: Arithmetic, known: Mapping[int, np.ndarray] = MappingProxyType({})) -> Problem:
+    """The problem with what is needed to bound its implicit layers; NotProvedError where one cannot be.
+
+    `known` multipliers by state, of the same graph.
+    """
+    if problem.equilibria or not any(isinstance(node, State) for node in problem.graph.nodes):
+        return problem
+    found: list[Equilibrium] = []
+    for state, layer in sorted(layers_of(problem.graph, by).items()):
+        multipliers = known[state] if state in known else _uniqueness(layer, by)
+        nothing = np.full(layer.size, np.inf)
+        claim = Equilibrium(state, multipliers, -nothing, nothing)
+        if not isinstance(problem.query.region, Everywhere):
+            before = Problem(Graph(problem.graph.nodes[:state], (Output("", 0),)), problem.query, problem.x, problem.x)
+            boxes = _boxes_before(replace(before, equilibria=tuple(found)), by)
+            box = find_box(problem, layer, boxes, multipliers, by)
+            if box is None:
+                raise NotProvedError(
+                    f"no box was found for the solutions of {problem.graph.nodes[layer.fixed].origin!r} over the region"
+                )
+            claim = replace(claim, lower=box[0], upper=box[1])
+        found.append(claim)
+    return replace(problem, equilibria=tuple(found))
+
+
+def located(problem: Problem, witness: Witness, by: Arithmetic) -> Witness:
+    """The witness with the boxes of the layers' solutions at its point; as it is where they are not found."""
+    there = replace(problem, query=replace(problem.query, region=Ball(witness.point, 0.0, 2.0)))
+    before: dict[int, np.ndarray] = {e.state: e.multipliers for e in problem.equilibria}
+    try:
+        found = with_equilibria(replace(there, equilibria=()), by, before).equilibria
+    except NotProvedError:
+        return witness
+    return replace(witness, equilibria=found)
+
+
+def _uniqueness(layer: Layer, by: Arithmetic) -> np.ndarray:
+    """Multipliers for which the layer is proven to have one solution; none where weights of l-infinity do."""
+    nothing = np.zeros(0)
+    try:
+        check_unique(layer, nothing, by)
+        return nothing
+    except NotProvedError:
+        multipliers = find_multipliers(layer)
+        if multipliers is None:
+            raise NotProvedError(
+                "an implicit layer is not shown to have one solution: neither weights in l-infinity nor multipliers "
+                "in l2 were found (`lipcert inspect` tells more)"
+            ) from None
+        check_unique(layer, multipliers, by)
+        return multipliers
+
+
+def _boxes_before(problem: Problem, by: Arithmetic) -> list[Bounds]:
+    """As linear bounds see them."""
+    return [(low[0], high[0]) for low, high in whole_net(problem, by).boxes]
+
+
+def find_box(
+    problem: Problem, layer: Layer, boxes: list[Bounds], multipliers: np.ndarray, by: Arithmetic
+) -> Bounds | None:
+    """The narrowest of the boxes that the three ways find, and the kernel confirms."""
+    around = surroundings(problem, layer, boxes, by)
+    reach = sum(
+        (reach_of(problem, None, op, source, r, by) for source, op, r in around.radii), start=np.zeros(layer.size)
+    )
+    center = solution_near(layer, around.center.value)
+    found = [_embedded(layer, around.center.value, reach)]
+    if center is not None:
+        found.append(_around(problem, layer, center, around, by))
+        if found[-1] is None and multipliers.size:
+            found.append(_reached(problem, layer, center, around, multipliers, by))
+    best: Bounds | None = None
+    width = np.inf
+    for box in found:
+        if box is None:
+            continue
+        try:
+            low, high = check_box(problem, layer, Equilibrium(layer.state, multipliers, *box), boxes, by)
+        except NotProvedError:
+            continue
+        if (high - low).sum() < width:
+            best, width = box, (high - low).sum()
+    return best
+
+
+def _reached(
+    problem: Problem, layer: Layer, center: np.ndarray, around: Surroundings, multipliers: np.ndarray, by: Arithmetic
+) -> Bounds | None:
+    """What the l2 condition says of the distance from the solution at the center."""
+    found = gains(problem, layer, center, around, multipliers, by)
+    if found is None:
+        return None
+    room = (1 + ROOM) * found + ROOM
+    return center - room, center + room
+
+
+def _around(
+    problem: Problem, layer: Layer, center: np.ndarray, around: Surroundings, by: Arithmetic
+) -> Bounds | None:
+    """A box around the solution at the center that the preconditioned map takes into itself."""
+    small = 2.0**-40 * (1 + np.abs(center))
+    low, high = center - small, center + small
+    for k in range(ROUNDS):
+        found = image(problem, layer, (low, high), around, by)
+        if found is None or not (np.all(np.isfinite(found[0])) and np.all(np.isfinite(found[1]))):
+            return None
+        if np.all(low <= found[0]) and np.all(found[1] <= high):
+            return _shrunk(problem, layer, (low, high), around, by)
+        if (found[1] - found[0]).max(initial=0.0) > 1e6 * (1 + np.abs(center).max(initial=0.0)):
+            return None
+        wider = WIDER[min(k, len(WIDER) - 1)] * (found[1] - found[0]) + small
+        low, high = np.minimum(low, found[0] - wider), np.maximum(high, found[1] + wider)
+    return None
+
+
+def _shrunk(problem: Problem, layer: Layer, box: Bounds, around: Surroundings, by: Arithmetic) -> Bounds:
+    """Towards the smallest box that the map takes into itself."""
+    for _ in range(ROUNDS):
+        found = image(problem, layer, box, around, by)
+        if found is None:
+            break
+        room = ROOM * (found[1] - found[0])
+        low, high = np.maximum(box[0], found[0] - room), np.minimum(box[1], found[1] + room)
+        inside = image(problem, layer, (low, high), around, by)
+        if inside is None or not (np.all(low <= inside[0]) and np.all(inside[1] <= high)):
+            break
+        gain = (box[1] - box[0]).sum() / (high - low).sum()
+        box = low, high
+        if gain < 1.01:
+            break
+    return box
+
+
+def _embedded(layer: Layer, center: np.ndarray, reach: np.ndarray) -> Bounds | None:
+    """Of the embedded network, solved by its averaged iteration, and a little room; where it contracts."""
+    turned = replace(layer, matrix=layer.matrix.rearrange(np.transpose))
+    weights = majorant_weights(turned)
+    if weights is None:
+        return None
+    a = layer.matrix.value
+    diagonal = np.diag(a)
+    rest = a - np.diag(diagonal)
+    above, below = np.maximum(rest, 0), np.minimum(rest, 0)
+    phi = layer.activation.value
+    least, most = layer.slopes()
+    share = 1 / (1 + np.max(np.maximum(-diagonal * most, -diagonal * least), initial=0.0))
+    low = high = np.zeros(layer.size)
+    for _ in range(20 * ROUNDS):
+        v_low = diagonal * low + above @ low + below @ high + center - reach
+        v_high = diagonal * high + above @ high + below @ low + center + reach
+        new_low, new_high = low + share * (phi(v_low) - low), high + share * (phi(v_high) - high)
+        moved = max(np.abs(new_low - low).max(initial=0.0), np.abs(new_high - high).max(initial=0.0))
+        low, high = new_low, new_high
+        if moved <= 1e-13 * (1 + np.abs(low).max(initial=0.0) + np.abs(high).max(initial=0.0)):
+            break
+    v_low = diagonal * low + above @ low + below @ high + center - reach
+    v_high = diagonal * high + above @ high + below @ low + center + reach
+    size = 1e-9 * (1 + max(np.abs(v_low).max(initial=0.0), np.abs(v_high).max(initial=0.0)))
+    room = size * weights / weights.max()
+    return v_low - room, v_high + room
