@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import heapq
+import math
 import time
 
 import numpy as np
 
 from lipcert.certificate.claim import Tree
-from lipcert.certificate.planes import pick
+from lipcert.certificate.linear_bounds import piece_nets
+from lipcert.certificate.pieces import ends, weighted
+from lipcert.certificate.planes import Net, pick
 from lipcert.graph import Elementwise
+from lipcert.methods import propagation
 from lipcert.methods.base import Progress
 from lipcert.methods.boxes import ChosenNet
 from lipcert.methods.device import choose_device
-from lipcert.methods.local.branch import Bounded, Search, tree_of
-from lipcert.methods.local.scalings import WHOLE
+from lipcert.methods.local.branch import FEW_INPUTS, TIMED, Bounded, Node, Search, tree_of
 from lipcert.methods.lower.search import project
-from lipcert.methods.propagation import PieceBounds
+from lipcert.methods.propagation import PieceBounds, Sides, as_arrays
 from lipcert.problem import Problem
 
 
@@ -54,6 +58,66 @@ class ReachSearch(Search):
         groups = tuple((j,) for j in range(problem.size_out))
         bounds = PieceBounds(problem, chosen.net, choose_device(progress.device), progress.arithmetic)
         super().__init__(bounds, groups, 1, (), attained.look)
+        self.few = problem.size_in <= FEW_INPUTS
+
+    def trees_of_outputs(self) -> tuple[Tree, ...]:
+        """Without the cuts that gained nothing."""
+        entries = {at: v.cpu().numpy().astype(float) for at, v in self.bounds.sides.entries.items()}
+        return tuple(
+            tree_of(root, bound, entries) for root, bound in zip(self.roots, self.bounds_of_groups(), strict=True)
+        )
+
+    def _time_kernel(self) -> float:
+        if self.few:
+            return super()._time_kernel()
+        worst = [entry[3] for entry in heapq.nsmallest(TIMED, self.heap)]
+        cuts, by = [node.cuts for node in worst], self.bounds.by
+        began = time.monotonic()
+        bounded = piece_nets(self.problem, ends(cuts, self.posed.graph), self.bounds.kernel, by)
+        for side in (0, 1):
+            start = np.eye(self.posed.graph.size(self.posed.y))[[node.group for node in worst]]
+            given = [node.sides.multipliers[side] for node in worst if node.sides is not None]
+            weighted(bounded, {self.posed.y: start}, cuts, given, by)
+        return (time.monotonic() - began) / len(worst)
+
+    def _feasible(self, nodes: list[Node], net: propagation.Net) -> None:
+        """Multipliers bound the output of an empty piece by as little as one likes: nothing else is asked for them."""
+        if self.few:
+            super()._feasible(nodes, net)
+            return
+        assert net.empty is not None
+        for b in np.flatnonzero(net.empty.cpu().numpy()).tolist():
+            nodes[b].multipliers = np.zeros(len(nodes[b].cuts))
+
+    @np.errstate(all="ignore")  # what overflows is refused by the kernel
+    def _bound(self, nodes: list[Node], net: propagation.Net, groups: np.ndarray) -> None:
+        if self.few:
+            super()._bound(nodes, net, groups)
+            return
+        found = self.bounds.sides.search(net, [node.cuts for node in nodes], groups, [node.sides for node in nodes])
+        self.visit(np.concatenate([sides.points for sides in found]))
+        arrays, pieces = as_arrays(net), np.arange(len(nodes))
+        low, high = (side[pieces % len(side), groups] for side in arrays.boxes[self.posed.y])
+        values = np.array([sides.values for sides in found])
+        below = self.attained.low[groups] - np.maximum(values[:, 0], low)
+        above = np.minimum(values[:, 1], high) - self.attained.high[groups]
+        worst = np.maximum(above, below) / self.attained.width[groups]
+        scores = self._gaps(arrays, found, (above > below).astype(int))
+        for k, node in enumerate(nodes):
+            node.sides, node.own = found[k], math.inf if np.isnan(worst[k]) else float(worst[k])
+            node.choices = self._choices(arrays, scores, k)
+
+    def _gaps(self, net: Net, found: list[Sides], side: np.ndarray) -> dict[int, np.ndarray]:
+        """(pieces, entries) how far apart the lines of a neuron are, times what comes back to it (as in BaBSR)."""
+        scores: dict[int, np.ndarray] = {}
+        for at in found[0].coefficients:
+            body = self.posed.graph.nodes[at]
+            assert isinstance(body, Elementwise)
+            low, high = net.boxes[body.input]
+            coming = np.array([sides.coefficients[at][k] for sides, k in zip(found, side, strict=True)])
+            score = np.abs(coming) * np.nan_to_num(np.maximum(-low, 0) * np.maximum(high, 0) / (high - low))
+            scores[body.input] = scores[body.input] + score if body.input in scores else score
+        return {at: score for at, score in scores.items() if np.any(score > 0)}
 
     def _measure(self, bounded: Bounded, groups: np.ndarray) -> np.ndarray:
         low, high = bounded.net.boxes[self.posed.y]
@@ -86,8 +150,7 @@ def branched_trees(problem: Problem, chosen: ChosenNet, attained: Attained, prog
         return ()
     began = time.monotonic()
     search.start()
-    while progress.remaining() > 2.5 * search.proof_seconds + 0.05 * (time.monotonic() - began):
+    while progress.remaining() > 1.5 * search.proof_seconds + 0.05 * (time.monotonic() - began):
         if not search.step((progress.gap - 1) / 2):
             break
-    bounds = zip(search.roots, search.bounds_of_groups(), strict=True)
-    return tuple(WHOLE if root.halves is None else tree_of(root, bound) for root, bound in bounds)
+    return search.trees_of_outputs()

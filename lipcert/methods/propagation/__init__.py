@@ -4,6 +4,7 @@ Nothing here is proof: what it finds, the kernel bounds again.
 """
 
 from lipcert.methods.propagation.jacobian import Rows, bound_rows, norm_bounds
+from lipcert.methods.propagation.multipliers import Sides
 from lipcert.methods.propagation.network import Network
 from lipcert.methods.propagation.pieces import PieceBounds, Planes, as_arrays, rows_as_arrays, some_cases
 from lipcert.methods.propagation.planes import Net
@@ -17,6 +18,7 @@ __all__ = [
     "Planes",
     "Regions",
     "Rows",
+    "Sides",
     "SlopeSearch",
     "as_arrays",
     "bound_rows",

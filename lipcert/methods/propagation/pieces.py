@@ -16,6 +16,7 @@ from lipcert.certificate.linear_bounds import piece_nets
 from lipcert.certificate.pieces import Cut, ends
 from lipcert.methods.propagation.jacobian import Rows, bound_rows, norm_bounds, row_bounds
 from lipcert.methods.propagation.maps import Maps
+from lipcert.methods.propagation.multipliers import SideSearch
 from lipcert.methods.propagation.network import Network
 from lipcert.methods.propagation.planes import Lines, Net, one_hot, upper_bounds
 from lipcert.methods.propagation.regions import pick, regions_on
@@ -52,6 +53,7 @@ class PieceBounds:
         self.rule = chain_rule(self.posed)
         self.maps = Maps(self.rule.nodes, device, torch.float64)
         self.whole = self._on_device(whole)
+        self.sides = SideSearch(self.network, self.whole)
 
     def _on_device(self, kernel: planes.Net) -> Net:
         region, tensor = self.network.problem.query.region, self.network.maps.tensor
@@ -115,12 +117,12 @@ class PieceBounds:
             sign = np.array([-1.0 if every[k].below else 1.0 for k in mine])
             signs, cases = net.maps.tensor(sign), torch.as_tensor(case[mine], device=net.maps.device)
             entries = torch.as_tensor([every[k].entry for k in mine], device=net.maps.device)
-            found: list[Tensor] = []
+            found: dict[int, Tensor] = {}
             start = {node: one_hot(net, node, entries, signs)}
-            bound = upper_bounds(net, start, cases, torch.zeros_like(signs), at_input=found.append)
-            if found:
-                bound = bound - net.regions.most(found[0], net.boxes[net.x], cases)
-                slopes[mine] = found[0].cpu().numpy()
+            bound = upper_bounds(net, start, cases, torch.zeros_like(signs), at_node=found.__setitem__)
+            if net.x in found:
+                bound = bound - net.regions.most(found[net.x], net.boxes[net.x], cases)
+                slopes[mine] = found[net.x].cpu().numpy()
             offsets[mine] = bound.cpu().numpy() - sign * np.array([every[k].at for k in mine])
         return [Planes(slopes[case == b], offsets[case == b]) for b in range(len(cuts))]
 
