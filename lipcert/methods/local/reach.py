@@ -18,9 +18,19 @@ from lipcert.methods.base import Progress
 from lipcert.methods.boxes import ChosenNet
 from lipcert.methods.device import choose_device
 from lipcert.methods.local.branch import FEW_INPUTS, TIMED, Bounded, Node, Search, tree_of
+from lipcert.methods.lower.extremes import climb
 from lipcert.methods.lower.search import project
-from lipcert.methods.propagation import PieceBounds, Sides, as_arrays
+from lipcert.methods.propagation import PieceBounds, Sides, as_arrays, some_cases
 from lipcert.problem import Problem
+
+LAST_ITERATIONS = 100
+"""For multipliers of pieces that cannot be cut any more."""
+
+CLIMBERS = 16
+"""Points of a batch from which it is tried ..."""
+
+CLIMBS = 8
+"""... in so many steps to attain more."""
 
 
 class Attained:
@@ -30,6 +40,8 @@ class Attained:
         m, n = problem.size_out, problem.size_in
         self.problem = problem
         self.low, self.high = np.full(m, np.inf), np.full(m, -np.inf)
+        self.better = 0
+        """How often more was seen."""
         self.lowest, self.highest = np.zeros((m, n)), np.zeros((m, n))
 
     def look(self, points: np.ndarray) -> None:
@@ -40,8 +52,10 @@ class Attained:
             low, high = int(values[:, j].argmin()), int(values[:, j].argmax())
             if values[low, j] < self.low[j]:
                 self.low[j], self.lowest[j] = values[low, j], points[low]
+                self.better += 1
             if values[high, j] > self.high[j]:
                 self.high[j], self.highest[j] = values[high, j], points[high]
+                self.better += 1
 
     @property
     def width(self) -> np.ndarray:
@@ -58,6 +72,8 @@ class ReachSearch(Search):
         groups = tuple((j,) for j in range(problem.size_out))
         bounds = PieceBounds(problem, chosen.net, choose_device(progress.device), progress.arithmetic)
         super().__init__(bounds, groups, 1, (), attained.look)
+        self.looked = attained.better
+        self.reached = [0.0] * len(groups)
         self.few = problem.size_in <= FEW_INPUTS
 
     def trees_of_outputs(self) -> tuple[Tree, ...]:
@@ -66,6 +82,20 @@ class ReachSearch(Search):
         return tuple(
             tree_of(root, bound, entries) for root, bound in zip(self.roots, self.bounds_of_groups(), strict=True)
         )
+
+    def step(self, target: float) -> bool:
+        """Each output for itself: a piece that cannot be cut any more ends the search for its output alone."""
+        self._look_again()
+        while self.heap and -self.heap[0][0] > target:
+            node = self.heap[0][3]
+            if node.choices and node.bound > self.reached[node.group]:
+                return super().step(target)
+            heapq.heappop(self.heap)
+            self.reached[node.group] = max(self.reached[node.group], node.bound)
+        return False
+
+    def bounds_of_groups(self) -> list[float]:
+        return [max(pair) for pair in zip(super().bounds_of_groups(), self.reached, strict=True)]
 
     def _time_kernel(self) -> float:
         if self.few:
@@ -94,18 +124,52 @@ class ReachSearch(Search):
         if self.few:
             super()._bound(nodes, net, groups)
             return
-        found = self.bounds.sides.search(net, [node.cuts for node in nodes], groups, [node.sides for node in nodes])
-        self.visit(np.concatenate([sides.points for sides in found]))
-        arrays, pieces = as_arrays(net), np.arange(len(nodes))
-        low, high = (side[pieces % len(side), groups] for side in arrays.boxes[self.posed.y])
-        values = np.array([sides.values for sides in found])
-        below = self.attained.low[groups] - np.maximum(values[:, 0], low)
-        above = np.minimum(values[:, 1], high) - self.attained.high[groups]
-        worst = np.maximum(above, below) / self.attained.width[groups]
-        scores = self._gaps(arrays, found, (above > below).astype(int))
+        cuts, arrays = [node.cuts for node in nodes], as_arrays(net)
+        found = self.bounds.sides.search(net, cuts, groups, [node.sides for node in nodes])
+        beyond = self._beyond(np.array([sides.values for sides in found]), groups)
+        side, worst = beyond.argmax(axis=1), beyond.max(axis=1)
+        scores = self._gaps(arrays, found, side)
+        for k, node in enumerate(nodes):
+            node.choices = self._choices(arrays, scores, k)
+        last = np.array([k for k, node in enumerate(nodes) if not node.choices and worst[k] > 0], dtype=int)
+        if last.size:  # all that these can gain is by their multipliers
+            again = self.bounds.sides.search(
+                some_cases(net, last), [cuts[k] for k in last], groups[last], [found[k] for k in last], LAST_ITERATIONS
+            )
+            for k, sides in zip(last.tolist(), again, strict=True):
+                found[k] = sides
+        self._climb(found, groups, worst, side)
+        worst = self._beyond(np.array([sides.values for sides in found]), groups).max(axis=1)
         for k, node in enumerate(nodes):
             node.sides, node.own = found[k], math.inf if np.isnan(worst[k]) else float(worst[k])
-            node.choices = self._choices(arrays, scores, k)
+
+    def _look_again(self) -> None:
+        """More may be attained than when the pieces were bounded."""
+        nodes = [entry[3] for entry in self.heap if entry[3].sides is not None]
+        if not nodes or self.looked == self.attained.better:
+            return
+        values = np.array([node.sides.values for node in nodes if node.sides is not None])
+        worst = self._beyond(values, np.array([node.group for node in nodes])).max(axis=1)
+        self.heap.clear()
+        for node, now in zip(nodes, worst.tolist(), strict=True):
+            node.own = min(node.own, now)
+            self._push(node)
+        self.looked = self.attained.better
+
+    def _beyond(self, values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+        """(K, 2) how far outputs reach below, and above, what is attained, over its width."""
+        seen = self.attained
+        below, above = seen.low[groups] - values[:, 0], values[:, 1] - seen.high[groups]
+        return np.stack([below, above], axis=1) / seen.width[groups, None]
+
+    def _climb(self, found: list[Sides], groups: np.ndarray, worst: np.ndarray, side: np.ndarray) -> None:
+        """See what is attained where planes are extreme, and uphill from there."""
+        self.visit(np.concatenate([sides.points for sides in found]))
+        start = np.array([sides.points[k] for sides, k in zip(found, side, strict=True)])
+        first = np.argsort(-worst)[:CLIMBERS]
+        goals = np.eye(self.problem.size_out)[groups] * np.where(side, 1.0, -1.0)[:, None]
+        start = project(self.problem.query.region, start[first])
+        self.visit(climb(self.problem, start, goals[first], np.geomspace(0.5, 0.02, CLIMBS))[0])
 
     def _gaps(self, net: Net, found: list[Sides], side: np.ndarray) -> dict[int, np.ndarray]:
         """(pieces, entries) how far apart the lines of a neuron are, times what comes back to it (as in BaBSR)."""

@@ -74,6 +74,7 @@ class SideSearch:
         cuts: Sequence[tuple[Cut, ...]],
         outputs: np.ndarray,
         known: Sequence[Sides | None],
+        iterations: int = ITERATIONS,
     ) -> list[Sides]:
         """One output of each piece; `known` has what was found of the pieces that they were cut from."""
         import torch
@@ -112,8 +113,8 @@ class SideSearch:
             cutting.rescale({node: told[at] for node, at in self.readers.items() if at in told})
         scaled = (weights / cutting.scale).requires_grad_()
         kept = weights.clone(), {at: v.detach().clone() for at, v in slopes.items()}
-        optimiser = Adam([scaled, *slopes.values()], RATE, DECAY)
-        for step in range(ITERATIONS + 1):
+        optimiser = Adam([scaled, *slopes.values()], RATE, DECAY ** (ITERATIONS / iterations))
+        for step in range(iterations + 1):
             self.network.by.tick()
             weights = scaled * cutting.scale
             upper = bound(weights, slopes)
@@ -122,7 +123,7 @@ class SideSearch:
                 best = torch.where(better, upper, best)
                 for mine, new in ((kept[0], weights), *((kept[1][at], slopes[at]) for at in slopes)):
                     mine[better] = new[better]
-            if step == ITERATIONS or not upper.requires_grad:
+            if step == iterations or not upper.requires_grad:
                 break
             optimiser.descend(upper.sum())
             with torch.no_grad():
@@ -132,12 +133,13 @@ class SideSearch:
         with torch.no_grad():
             told.clear()
             bound(*kept)
-        return self._sides(net, cuts, best, kept[0], kept[1], told)
+        return self._sides(net, cuts, rows[:count], best, kept[0], kept[1], told)
 
     def _sides(
         self,
         net: Net,
         cuts: Sequence[tuple[Cut, ...]],
+        outputs: Tensor,
         best: Tensor,
         weights: Tensor,
         slopes: dict[int, Tensor],
@@ -146,16 +148,19 @@ class SideSearch:
         import torch
 
         count = len(cuts)
+        every = torch.arange(count, device=outputs.device)
         low, high = net.boxes[net.x]
         moved = told.get(net.x, torch.zeros(2 * count, low.shape[1], dtype=low.dtype, device=low.device))
         low, high = low.repeat(2, 1) if len(low) > 1 else low, high.repeat(2, 1) if len(high) > 1 else high
         points = torch.where(moved > 0, high, torch.where(moved < 0, low, low / 2 + high / 2)).cpu().numpy()
-        values, given = best.cpu().numpy(), weights.cpu().numpy()
+        values, given = best.cpu().numpy().reshape(2, count).T * [-1, 1], weights.cpu().numpy()
+        box = [side.expand(count, -1)[every, outputs].cpu().numpy() for side in net.boxes[self.y]]
+        values = np.stack([np.fmax(values[:, 0], box[0]), np.fmin(values[:, 1], box[1])], axis=1)
         lines = {at: v.cpu().numpy() for at, v in slopes.items()}
         back = {at: told[at].cpu().numpy() for at in self.readers.values() if at in told}
         return [
             Sides(
-                np.array([-values[b], values[count + b]]),
+                values[b],
                 given[[b, count + b], : len(path)],
                 {at: v[[b, count + b]] for at, v in lines.items()},
                 {at: v[[b, count + b]] for at, v in back.items()},
