@@ -11,17 +11,18 @@ import numpy as np
 from lipcert.certificate.claim import Tree
 from lipcert.certificate.linear_bounds import piece_nets
 from lipcert.certificate.pieces import ends, weighted
-from lipcert.certificate.planes import Net, pick
+from lipcert.certificate.planes import pick
 from lipcert.graph import Elementwise
 from lipcert.methods import propagation
 from lipcert.methods.base import Progress
 from lipcert.methods.boxes import ChosenNet
 from lipcert.methods.device import choose_device
 from lipcert.methods.local.branch import FEW_INPUTS, TIMED, Bounded, Node, Search, tree_of
+from lipcert.methods.local.feasible import farthest
 from lipcert.methods.lower.extremes import climb
 from lipcert.methods.lower.search import project
-from lipcert.methods.propagation import PieceBounds, Sides, as_arrays, some_cases
-from lipcert.problem import Problem
+from lipcert.methods.propagation import PieceBounds, Sides, as_arrays, distance, some_cases
+from lipcert.problem import Ball, Problem
 
 LAST_ITERATIONS = 100
 """For multipliers of pieces that cannot be cut any more."""
@@ -90,9 +91,27 @@ class ReachSearch(Search):
             node = self.heap[0][3]
             if node.choices and node.bound > self.reached[node.group]:
                 return super().step(target)
+            if not node.choices and node.point is None and self._attain(node):
+                continue
             heapq.heappop(self.heap)
             self.reached[node.group] = max(self.reached[node.group], node.bound)
         return False
+
+    def _attain(self, node: Node) -> bool:
+        """Look where the output is extreme in a piece that is linear; whether that could be done."""
+        region = self.problem.query.region
+        if node.sides is None or (isinstance(region, Ball) and region.norm != math.inf):
+            return False
+        values = node.sides.values[None]
+        above = int(self._beyond(values, np.array([node.group])).argmax())
+        net = self.bounds.nets([node.cuts])
+        (planes,), output = self.bounds.cut_planes(net, [node.cuts]), np.array([node.group])
+        uphill = self.bounds.output_planes(net, output, np.array([1.0 if above else -1.0]))[0]
+        low, high = (side[0].cpu().numpy() for side in net.boxes[self.posed.x])
+        node.point = farthest(planes, uphill, (low, high))
+        self.visit(node.point[None])
+        self._look_again()
+        return True
 
     def bounds_of_groups(self) -> list[float]:
         return [max(pair) for pair in zip(super().bounds_of_groups(), self.reached, strict=True)]
@@ -128,7 +147,7 @@ class ReachSearch(Search):
         found = self.bounds.sides.search(net, cuts, groups, [node.sides for node in nodes])
         beyond = self._beyond(np.array([sides.values for sides in found]), groups)
         side, worst = beyond.argmax(axis=1), beyond.max(axis=1)
-        scores = self._gaps(arrays, found, side)
+        scores = self._gaps(net, found, side)
         for k, node in enumerate(nodes):
             node.choices = self._choices(arrays, scores, k)
         last = np.array([k for k, node in enumerate(nodes) if not node.choices and worst[k] > 0], dtype=int)
@@ -171,15 +190,14 @@ class ReachSearch(Search):
         start = project(self.problem.query.region, start[first])
         self.visit(climb(self.problem, start, goals[first], np.geomspace(0.5, 0.02, CLIMBS))[0])
 
-    def _gaps(self, net: Net, found: list[Sides], side: np.ndarray) -> dict[int, np.ndarray]:
+    def _gaps(self, net: propagation.Net, found: list[Sides], side: np.ndarray) -> dict[int, np.ndarray]:
         """(pieces, entries) how far apart the lines of a neuron are, times what comes back to it (as in BaBSR)."""
         scores: dict[int, np.ndarray] = {}
         for at in found[0].coefficients:
             body = self.posed.graph.nodes[at]
             assert isinstance(body, Elementwise)
-            low, high = net.boxes[body.input]
             coming = np.array([sides.coefficients[at][k] for sides, k in zip(found, side, strict=True)])
-            score = np.abs(coming) * np.nan_to_num(np.maximum(-low, 0) * np.maximum(high, 0) / (high - low))
+            score = np.abs(coming) * np.nan_to_num(distance(net, at, body.input))
             scores[body.input] = scores[body.input] + score if body.input in scores else score
         return {at: score for at, score in scores.items() if np.any(score > 0)}
 

@@ -18,7 +18,7 @@ from lipcert.methods.propagation.jacobian import Rows, bound_rows, norm_bounds, 
 from lipcert.methods.propagation.maps import Maps
 from lipcert.methods.propagation.multipliers import SideSearch
 from lipcert.methods.propagation.network import Network
-from lipcert.methods.propagation.planes import Lines, Net, one_hot, upper_bounds
+from lipcert.methods.propagation.planes import Lines, Net, first_step, one_hot, upper_bounds
 from lipcert.methods.propagation.regions import pick, regions_on
 from lipcert.problem import Everywhere, Norm, Problem
 
@@ -126,6 +126,18 @@ class PieceBounds:
             offsets[mine] = bound.cpu().numpy() - sign * np.array([every[k].at for k in mine])
         return [Planes(slopes[case == b], offsets[case == b]) for b in range(len(cuts))]
 
+    def output_planes(self, net: Net, outputs: np.ndarray, signs: np.ndarray) -> np.ndarray:
+        """(B, n) slopes of planes above sign times an output of each piece."""
+        import torch
+
+        device, found = net.maps.device, {}
+        every = torch.arange(len(outputs), device=device)
+        start, total = first_step(net, self.posed.y, torch.as_tensor(outputs, device=device), net.maps.tensor(signs))
+        upper_bounds(net, start, every, total, at_node=found.__setitem__)
+        return (
+            np.asarray(found[net.x].cpu().numpy()) if net.x in found else np.zeros((len(outputs), self.posed.size_in))
+        )
+
     def are_empty(self, net: Net, cuts: Sequence[tuple[Cut, ...]], multipliers: Sequence[np.ndarray]) -> np.ndarray:
         """(B,) whether multipliers of its cuts show that a piece holds no input (pieces.infeasibility)."""
         import torch
@@ -165,6 +177,21 @@ def some_cases(net: Net, kept: np.ndarray) -> Net:
     found.slopes = {i: (some(low), some(high)) for i, (low, high) in net.slopes.items()}
     found.lines = {i: [(s, lines.of(some)) for s, lines in each] for i, each in net.lines.items()}
     return found
+
+
+def distance(net: Net, node: int, source: int) -> np.ndarray:
+    """(B, n) how far apart the lines of an elementwise node are, at the middle of the box or at zero."""
+    import torch
+
+    (_, lines), *_ = net.lines[node]
+    low, high = net.boxes[source]
+    apart = torch.zeros_like(low)
+    for v in (low / 2 + high / 2, torch.minimum(torch.maximum(torch.zeros_like(low), low), high)):
+        gap = (lines.high_slope - lines.low_slope) * v
+        gap = gap if lines.high_offset is None else gap + lines.high_offset
+        gap = gap if lines.low_offset is None else gap - lines.low_offset
+        apart = torch.maximum(apart, gap)
+    return np.asarray(apart.cpu().numpy())
 
 
 def as_arrays(net: Net) -> planes.Net:
