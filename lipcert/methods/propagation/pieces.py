@@ -130,13 +130,12 @@ class PieceBounds:
         """(B, n) slopes of planes above sign times an output of each piece."""
         import torch
 
-        device, found = net.maps.device, {}
+        device, n = net.maps.device, self.posed.size_in
+        found: dict[int, Tensor] = {}
         every = torch.arange(len(outputs), device=device)
         start, total = first_step(net, self.posed.y, torch.as_tensor(outputs, device=device), net.maps.tensor(signs))
         upper_bounds(net, start, every, total, at_node=found.__setitem__)
-        return (
-            np.asarray(found[net.x].cpu().numpy()) if net.x in found else np.zeros((len(outputs), self.posed.size_in))
-        )
+        return np.asarray(found[net.x].cpu().numpy()) if net.x in found else np.zeros((len(outputs), n))
 
     def are_empty(self, net: Net, cuts: Sequence[tuple[Cut, ...]], multipliers: Sequence[np.ndarray]) -> np.ndarray:
         """(B,) whether multipliers of its cuts show that a piece holds no input (pieces.infeasibility)."""
