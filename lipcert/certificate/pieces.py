@@ -2,8 +2,8 @@
 
 A cut is at a number t for an entry v of any node: every input has v <= t or v >= t. That a piece holds no input is
 shown by multipliers b >= 0 of its cuts: over it the sum of b (t - v), or b (v - t), is at least 0, and over the boxes
-it is below. Added to an output, such a sum is a bound of it over the piece (Lagrange), whatever the multipliers are.
-Branching as in Bunel et al., JMLR 2020; multipliers of cuts as in Wang et al., Beta-CROWN (NeurIPS 2021).
+it is below. Such a sum added to an output bounds it over the piece, whatever b >= 0 (Lagrange). Branching as in Bunel
+et al., JMLR 2020; multipliers of cuts as in Wang et al., Beta-CROWN (NeurIPS 2021).
 """
 
 from __future__ import annotations
