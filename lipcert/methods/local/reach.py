@@ -232,7 +232,7 @@ def branched_trees(problem: Problem, chosen: ChosenNet, attained: Attained, prog
         return ()
     began = time.monotonic()
     search.start()
-    while progress.remaining() > 1.5 * search.proof_seconds + 0.05 * (time.monotonic() - began):
+    while progress.remaining() > 2.0 * search.proof_seconds + 0.05 * (time.monotonic() - began):
         if not search.step((progress.gap - 1) / 2):
             break
     return search.trees_of_outputs()
