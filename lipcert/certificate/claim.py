@@ -163,16 +163,32 @@ class Composed:
 
 
 @dataclass(frozen=True, eq=False)
+class RampSlopes:
+    """Slopes in [0, 1] of lines below max(0, v), for `entries` of node `ramp`, a row for each row that is bounded.
+
+    `below` where the row is bounded from below, `above` where it is bounded from above.
+    """
+
+    ramp: int
+    entries: np.ndarray
+    below: np.ndarray
+    above: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class Tree:
     """The region in pieces, cut in two again and again: certificate.pieces.
 
     `splits`: (T, 3), a piece and then its two halves with all of theirs. A cut is (node, entry, at): first the half
     where the node (of the graph with ramps) is at most that, then the other. A piece that stays whole is (-1, 0, 0); a
     piece that holds no input is (-1, 1, 0), which multipliers of its cuts show: `multipliers`, one piece after another.
+    One that stays whole is (-1, 2, 0) where it has multipliers for an output: from below, then from above. `slopes`:
+    for the output, a row for each piece that stays whole.
     """
 
     splits: np.ndarray
     multipliers: np.ndarray
+    slopes: tuple[RampSlopes, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -205,19 +221,6 @@ class Local:
 
 
 Evidence = AbsoluteChain | SpectralChain | Inequality | Composed | Local
-
-
-@dataclass(frozen=True, eq=False)
-class RampSlopes:
-    """Slopes in [0, 1] of lines below max(0, v), for `entries` of node `ramp`, a row for each row that is bounded.
-
-    `below` where the row is bounded from below, `above` where it is bounded from above.
-    """
-
-    ramp: int
-    entries: np.ndarray
-    below: np.ndarray
-    above: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)

@@ -270,14 +270,14 @@ def _with_slopes(net: Net, i: int, slopes: Slopes, by: Arithmetic) -> Bounds:
     rows = _indices(slopes.rows, width, f"rows that node {i}")
     lower, upper = np.full((1, width), -np.inf), np.full((1, width), np.inf)
     case, ones = np.zeros(len(rows), dtype=int), np.ones(len(rows))
-    above = {ramp.ramp: _chosen(net, i, ramp, ramp.above, len(rows)) for ramp in slopes.ramps}
-    below = {ramp.ramp: _chosen(net, i, ramp, ramp.below, len(rows)) for ramp in slopes.ramps}
+    above = {ramp.ramp: chosen_slopes(net, i, ramp, ramp.above, len(rows)) for ramp in slopes.ramps}
+    below = {ramp.ramp: chosen_slopes(net, i, ramp, ramp.below, len(rows)) for ramp in slopes.ramps}
     upper[0, rows] = entry_bounds(net, i, rows, ones, case, by, above)
     lower[0, rows] = -entry_bounds(net, i, rows, -ones, case, by, below)
     return lower, upper
 
 
-def _chosen(net: Net, i: int, ramp: RampSlopes, slopes: np.ndarray, rows: int) -> Chosen:
+def chosen_slopes(net: Net, i: int, ramp: RampSlopes, slopes: np.ndarray, rows: int) -> Chosen:
     """The slopes if they are those of lines below a ramp."""
     node = net.nodes[ramp.ramp] if 0 <= ramp.ramp < i else None
     if not (isinstance(node, Elementwise) and isinstance(node.activation, Relu)):

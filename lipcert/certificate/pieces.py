@@ -2,7 +2,8 @@
 
 A cut is at a number t for an entry v of any node: every input has v <= t or v >= t. That a piece holds no input is
 shown by multipliers b >= 0 of its cuts: over it the sum of b (t - v), or b (v - t), is at least 0, and over the boxes
-it is below. Branching as in Bunel et al., JMLR 2020; multipliers of cuts as in Wang et al., Beta-CROWN (NeurIPS 2021).
+it is below. Such a sum added to an output bounds it over the piece, whatever b >= 0 (Lagrange). Branching as in Bunel
+et al., JMLR 2020; multipliers of cuts as in Wang et al., Beta-CROWN (NeurIPS 2021).
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.boxes import Bounds
 from lipcert.certificate.claim import Rows, Tree
 from lipcert.certificate.derivative import PLANES, bound_rows, chain_rule, norm_bounds, spread_norm
-from lipcert.certificate.linear_bounds import Bounded, Pieces, in_ramps, piece_nets
-from lipcert.certificate.planes import Net, upper_bounds
+from lipcert.certificate.linear_bounds import Bounded, Pieces, chosen_slopes, in_ramps, piece_nets
+from lipcert.certificate.planes import Chosen, Net, upper_bounds
 from lipcert.errors import NotProvedError
 from lipcert.graph import Graph
 from lipcert.problem import Problem
@@ -50,6 +51,8 @@ class Piece:
 
     cuts: tuple[Cut, ...]
     multipliers: np.ndarray | None = None
+    sides: np.ndarray | None = None
+    """(2, cuts) multipliers for an output, from below and from above."""
 
 
 def leaves(tree: Tree, graph: Graph) -> list[Piece]:
@@ -70,12 +73,13 @@ def leaves(tree: Tree, graph: Graph) -> list[Piece]:
         cuts = open_pieces.pop()
         if len(cuts) > MAX_CUTS:
             raise NotProvedError(f"a piece has more than {MAX_CUTS} cuts")
-        if node == -1 and entry in (0, 1):
-            multipliers = rest[used : used + len(cuts)] if entry else None
-            if multipliers is not None and len(multipliers) != len(cuts):
+        if node == -1 and entry in (0, 1, 2):
+            count = int(entry) * len(cuts)
+            given = rest[used : used + count]
+            if len(given) != count:
                 raise NotProvedError("multipliers of cuts are missing")
-            used += len(cuts) if entry else 0
-            found.append(Piece(cuts, multipliers))
+            used += count
+            found.append(Piece(cuts, given if entry == 1 else None, given.reshape(2, -1) if entry == 2 else None))
             continue
         if not (0 <= node < len(graph.nodes) and 0 <= entry < graph.size(int(node))):
             raise NotProvedError(f"there is no entry {entry:.0f} of node {node:.0f} to cut at")
@@ -102,7 +106,7 @@ def ends(cuts: list[tuple[Cut, ...]], graph: Graph) -> Pieces:
     return Pieces(len(cuts), found)
 
 
-def bounded_pieces(problem: Problem, tree: Tree, whole: Net, by: Arithmetic) -> Iterator[Bounded]:
+def bounded_pieces(problem: Problem, tree: Tree, whole: Net, by: Arithmetic) -> Iterator[tuple[list[Piece], Bounded]]:
     """The pieces of a tree, some at a time; NotProvedError where one that is said to be empty may not be."""
     graph = in_ramps(problem, by).graph
     pieces = leaves(tree, graph)
@@ -112,23 +116,27 @@ def bounded_pieces(problem: Problem, tree: Tree, whole: Net, by: Arithmetic) -> 
     for i in range(0, len(said), step):
         part = said[i : i + step]
         bounded = piece_nets(problem, ends([piece.cuts for piece in part], graph), whole, by)
-        excess = infeasibility(
-            bounded, [p.cuts for p in part], [m for p in part if (m := p.multipliers) is not None], by
-        )
+        given = [m for p in part if (m := p.multipliers) is not None]
+        excess = weighted(bounded, {}, [p.cuts for p in part], given, by)
         if not np.all(bounded.empty | (excess < 0)):
             raise NotProvedError("a piece that is said to be empty may hold inputs")
     kept = [piece for piece in pieces if piece.multipliers is None]
     for i in range(0, len(kept), step):
-        yield piece_nets(problem, ends([piece.cuts for piece in kept[i : i + step]], graph), whole, by)
+        part = kept[i : i + step]
+        yield part, piece_nets(problem, ends([piece.cuts for piece in part], graph), whole, by)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # overflow ends in inf or NaN, which proves nothing
-def infeasibility(
-    bounded: Bounded, cuts: list[tuple[Cut, ...]], multipliers: list[np.ndarray], by: Arithmetic
+def weighted(
+    bounded: Bounded,
+    start: dict[int, np.ndarray],
+    cuts: list[tuple[Cut, ...]],
+    multipliers: list[np.ndarray],
+    by: Arithmetic,
+    chosen: dict[int, Chosen] | None = None,
 ) -> np.ndarray:
-    """(B,) upper bounds on what the cuts of each piece add up to, which is at least 0 at an input of the piece."""
+    """(B,) upper bounds on sums of start[node] . node and of the cuts of each piece; these are at least 0 in it."""
     net, count = bounded.net, len(cuts)
-    start: dict[int, np.ndarray] = {}
     total, lost = np.zeros(count), np.zeros(count)
     for b, path in enumerate(cuts):
         for cut, weight in zip(path, multipliers[b].tolist(), strict=True):
@@ -140,19 +148,36 @@ def infeasibility(
             total[b] -= sign * weight * cut.at
             lost[b] += abs(weight * cut.at)
     rounding = up(lost * (4.0 * max(map(len, cuts), default=0) + 16) * 2.0**-53 + 1e-300)
-    return upper_bounds(net, start, np.arange(count), by, Enclosure(total, rounding))
+    return upper_bounds(net, start, np.arange(count), by, Enclosure(total, rounding), chosen=chosen)
+
+
+def tree_box(problem: Problem, tree: Tree, output: int, whole: Net, by: Arithmetic) -> tuple[float, float]:
+    """The smallest and the largest value of an output over the pieces: of each by its box, or by multipliers."""
+    about = ("tree", problem.graph, problem.query, whole, tree, output)  # the search asks first, then the claim's check
+    return by.kept(about, lambda: _tree_box(problem, tree, output, whole, by))
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def tree_box(problem: Problem, tree: Tree, output: int, whole: Net, by: Arithmetic) -> tuple[float, float]:
-    """The smallest and the largest value of an output over the pieces."""
-    y = in_ramps(problem, by).y
-    low, high = math.inf, -math.inf
-    for bounded in bounded_pieces(problem, tree, whole, by):
-        box = tuple(np.broadcast_to(side[:, output], bounded.empty.shape) for side in bounded.net.boxes[y])
-        low = min(low, float(np.where(bounded.empty, math.inf, box[0]).min()))
-        high = max(high, float(np.where(bounded.empty, -math.inf, box[1]).max()))
-    return low, high
+def _tree_box(problem: Problem, tree: Tree, output: int, whole: Net, by: Arithmetic) -> tuple[float, float]:
+    posed = in_ramps(problem, by)
+    count = sum(piece.multipliers is None for piece in leaves(tree, posed.graph))
+    lines = [
+        {ramp.ramp: chosen_slopes(whole, posed.y, ramp, side(ramp), count) for ramp in tree.slopes}
+        for side in (lambda ramp: ramp.below, lambda ramp: ramp.above)
+    ]
+    most, done = [-math.inf, -math.inf], 0  # of minus the output, and of the output
+    for part, bounded in bounded_pieces(problem, tree, whole, by):
+        now = slice(done, done + len(part))
+        for side, sign in enumerate((-1.0, 1.0)):
+            start = np.zeros((len(part), posed.graph.size(posed.y)))
+            start[:, output] = sign
+            given = [np.zeros(len(piece.cuts)) if piece.sides is None else piece.sides[side] for piece in part]
+            chosen = {at: Chosen(c.entries, c.slopes[now]) for at, c in lines[side].items()}
+            found = weighted(bounded, {posed.y: start}, [piece.cuts for piece in part], given, by, chosen)
+            found = np.fmin(found, sign * bounded.net.boxes[posed.y][side][:, output])
+            most[side] = max(most[side], float(np.where(bounded.empty, -math.inf, found).max()))
+        done = now.stop
+    return -most[0], most[1]
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # overflow ends in inf or NaN, which proves nothing
@@ -169,7 +194,7 @@ def rows_bound(problem: Problem, evidence: Rows, whole: Net, by: Arithmetic) -> 
     if rule.gradient is None:
         return 0.0
     largest = 0.0
-    for bounded in bounded_pieces(problem, evidence.tree, whole, by):
+    for _, bounded in bounded_pieces(problem, evidence.tree, whole, by):
         outputs = np.tile(np.array(evidence.outputs, dtype=int), (len(bounded.empty), 1))
         rows = bound_rows(posed, rule, bounded.net, outputs, evidence.steps, by)
         found = norm_bounds(rows, query.norm_in, query.norm_out, by).copy()

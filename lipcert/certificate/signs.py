@@ -35,7 +35,7 @@ def certified_share(problem: Problem, claim: MonotoneClaim, by: Arithmetic) -> f
         return 1.0
     everything, share = True, 0.0
     low, high = query.region.bounds(n)
-    for bounded in bounded_pieces(problem, claim.tree, whole, by):
+    for _, bounded in bounded_pieces(problem, claim.tree, whole, by):
         outputs = np.tile(np.arange(problem.size_out), (len(bounded.empty), 1))
         rows = bound_rows(posed, rule, bounded.net, outputs, claim.steps, by)
         least, most = (side[:, :, list(claim.inputs)] for side in rows.entries())

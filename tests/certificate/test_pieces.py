@@ -27,7 +27,7 @@ from lipcert.certificate.balls import BallArithmetic
 from lipcert.certificate.claim import BoxClaim, Local, Rows, Tree
 from lipcert.certificate.derivative import norm_bounds
 from lipcert.certificate.linear_bounds import in_ramps, whole_net
-from lipcert.certificate.pieces import Cut, infeasibility, leaves
+from lipcert.certificate.pieces import Cut, leaves, weighted
 from lipcert.errors import NotProvedError
 from lipcert.graph import Affine, Elementwise, Graph, Groupwise, Input, Node, Output, evaluate
 from lipcert.methods.local.feasible import decide
@@ -65,7 +65,11 @@ MALFORMED: dict[str, tuple[object, object]] = {
     "node -2": ([(-2, 0, 0.0), WHOLE, WHOLE], []),
     "an entry beyond the last": ([(2, 4, 0.0), WHOLE, WHOLE], []),
     "entry -1": ([(2, -1, 0.0), WHOLE, WHOLE], []),
-    "a piece of no kind": ([(-1, 2, 0.0)], []),
+    "a piece of no kind": ([(-1, 3, 0.0)], []),
+    "half a kind": ([(-1, 1.5, 0.0)], []),
+    "multipliers for one side": ([(2, 0, 0.0), (-1, 2, 0.0), WHOLE], [1.0]),
+    "multipliers for three sides": ([(2, 0, 0.0), (-1, 2, 0.0), WHOLE], [1.0, 1.0, 1.0]),
+    "multipliers for a side below zero": ([(2, 0, 0.0), (-1, 2, 0.0), WHOLE], [1.0, -1e-300]),
     "a piece of kind -1": ([(-1, -1, 0.0)], []),
     "two trees": ([WHOLE, WHOLE], []),
     "no halves": ([(2, 0, 0.0)], []),
@@ -321,7 +325,7 @@ def assert_covered(
         low, high = (np.broadcast_to(side, (len(kept), 2, 2)) for side in rows.entries())
     by_search = multipliers_of(problem, cuts, by)
     weights = [by_search, [rng.random(len(c)) * 10.0 ** rng.integers(-8, 8) * (rng.random(len(c)) < 0.7) for c in cuts]]
-    excesses = [infeasibility(bounded, cuts, chosen, by) for chosen in weights]
+    excesses = [weighted(bounded, {}, cuts, chosen, by) for chosen in weights]
     for b, path in enumerate(cuts):
         inside = members(path, seen)
         if not inside.any():
@@ -496,12 +500,12 @@ def test_a_piece_that_holds_a_point_by_a_hair_is_not_empty(where: str, arithmeti
             for scale in (1.0, 1e-200, 1e-305, 1e12, 1e150):
                 with np.errstate(over="ignore"):
                     scaled = [m * scale for m in by_search]
-                assert np.all(infeasibility(bounded, cuts, scaled, by) >= 0)
+                assert np.all(weighted(bounded, {}, cuts, scaled, by) >= 0)
             for _ in range(8):
                 chosen = [
                     rng.random(len(c)) * 10.0 ** rng.uniform(-12, 12, len(c)) * (rng.random(len(c)) < 0.5) for c in cuts
                 ]
-                assert np.all(infeasibility(bounded, cuts, chosen, by) >= 0)
+                assert np.all(weighted(bounded, {}, cuts, chosen, by) >= 0)
 
 
 @pytest.mark.parametrize("where", ["linf", "l2", "l1", "box"])
@@ -518,7 +522,7 @@ def test_a_piece_beyond_the_region_is_shown_to_be_empty(where: str) -> None:
         path = tuple(Cut(2, i, -0.01 * np.sign(t), bool(t > 0)) for i, t in enumerate(lift))
         cuts = [(Cut(2, 0, 50.0, False),), (*path, Cut(2, 2, 0.01, False))]
         bounded = pieces_by_cuts(problem, cuts, by)
-        excess = infeasibility(bounded, cuts, [np.zeros(1), np.append(np.abs(lift), 1.0)], by)
+        excess = weighted(bounded, {}, cuts, [np.zeros(1), np.append(np.abs(lift), 1.0)], by)
         shown += bounded.empty[0], bounded.empty[1] or excess[1] < 0
         assert excess[0] >= 0 or bounded.empty[0]
     assert shown.tolist() == [20, 20]
@@ -560,4 +564,4 @@ def test_an_overflow_shows_nothing() -> None:
     bounded = pieces_by_cuts(problem, cuts, Arithmetic())
     assert not bounded.empty.any()
     for weights in itertools.product([0.0, 1.0, 1e200, 1.7e308], repeat=3):
-        assert infeasibility(bounded, cuts, [np.array(weights)], Arithmetic())[0] >= 0
+        assert weighted(bounded, {}, cuts, [np.array(weights)], Arithmetic())[0] >= 0

@@ -10,13 +10,14 @@ import heapq
 import itertools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 
 from lipcert.certificate import derivative
-from lipcert.certificate.claim import Rows, RowScaling, Tree
+from lipcert.certificate.claim import RampSlopes, Rows, RowScaling, Tree
 from lipcert.certificate.derivative import Gain, slopes_of
 from lipcert.certificate.pieces import Cut
 from lipcert.certificate.planes import Net, pick
@@ -27,7 +28,7 @@ from lipcert.methods.local.feasible import decide
 from lipcert.methods.local.scalings import WHOLE, Known, merged
 from lipcert.methods.lower.directions import Jacobian
 from lipcert.methods.lower.search import region_center
-from lipcert.methods.propagation import PieceBounds, as_arrays, rows_as_arrays, some_cases
+from lipcert.methods.propagation import PieceBounds, Sides, as_arrays, rows_as_arrays, some_cases
 from lipcert.problem import Problem
 
 BATCH = 64
@@ -80,6 +81,9 @@ class Node:
     inside: bool = False
     """Whether that is certain."""
 
+    sides: Sides | None = None
+    """The output that is asked for, bounded with multipliers of the cuts; first those of the piece it was cut from."""
+
     @property
     def bound(self) -> float:
         return min(self.own, self.above)
@@ -89,8 +93,8 @@ class Node:
         self.cut = where
         below, above = Cut(*where, True), Cut(*where, False)
         self.halves = (
-            Node((*self.cuts, below), self.group, self.bound, point=self.point),
-            Node((*self.cuts, above), self.group, self.bound, point=self.point),
+            Node((*self.cuts, below), self.group, self.bound, point=self.point, sides=self.sides),
+            Node((*self.cuts, above), self.group, self.bound, point=self.point, sides=self.sides),
         )
         return self.halves
 
@@ -393,10 +397,14 @@ def _grow(root: Node, tree: Tree) -> None:
             waiting += [above, below]
 
 
-def tree_of(root: Node, enough: float = -math.inf) -> Tree:
-    """As the kernel replays it; pieces that are bounded by `enough` are not cut there."""
+def tree_of(root: Node, enough: float = -math.inf, entries: Mapping[int, np.ndarray] = MappingProxyType({})) -> Tree:
+    """As the kernel replays it; pieces that are bounded by `enough` are not cut there.
+
+    `entries`: of ramps, for which pieces have slopes of their own.
+    """
     splits: list[tuple[float, float, float]] = []
     multipliers: list[float] = []
+    sides: list[Sides] = []
     stack = [root]
     while stack:
         node = stack.pop()
@@ -406,6 +414,15 @@ def tree_of(root: Node, enough: float = -math.inf) -> Tree:
         elif node.multipliers is not None:
             splits.append((-1.0, 1.0, 0.0))
             multipliers += node.multipliers.tolist()
+        elif node.sides is not None:
+            splits.append((-1.0, 2.0, 0.0))
+            multipliers += node.sides.multipliers.reshape(-1).tolist()
+            sides.append(node.sides)
         else:
             splits.append((-1.0, 0.0, 0.0))
-    return Tree(np.array(splits), np.array(multipliers))
+    slopes = tuple(
+        RampSlopes(at, rows, *(np.array([found.slopes[at][side] for found in sides]) for side in (0, 1)))
+        for at, rows in entries.items()
+        if sides
+    )
+    return Tree(np.array(splits), np.array(multipliers), slopes)

@@ -157,6 +157,18 @@ def _nearest(u: Tensor, norm: float) -> Tensor:
     return u / torch.linalg.vector_norm(u, dim=1, keepdim=True).clamp(min=1)
 
 
+def farthest(planes: Planes, uphill: np.ndarray, box: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """The input in a box and inside planes that is farthest uphill, by HiGHS; the center where there is none."""
+    from scipy.optimize import linprog
+
+    center, reach = box[0] / 2 + box[1] / 2, box[1] / 2 - box[0] / 2
+    rows, offsets = planes.slopes * reach, planes.slopes @ center + planes.offsets
+    size = np.maximum(np.abs(rows).sum(axis=1), 1e-200)
+    cost = -uphill * reach / max(float(np.abs(uphill * reach).max(initial=0.0)), 1e-200)
+    found = linprog(cost, A_ub=-rows / size[:, None], b_ub=offsets / size, bounds=(-1.0, 1.0), method="highs")
+    return np.asarray(center if found.status != 0 else center + reach * np.clip(found.x, -1, 1))
+
+
 def _program(game: _Game, norm: float) -> Found:
     """max t: rows u + offsets >= t over the unit ball of l-infinity or l1, by HiGHS; u is a difference in l1."""
     from scipy.optimize import linprog

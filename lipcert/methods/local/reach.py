@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import heapq
+import math
 import time
 
 import numpy as np
 
 from lipcert.certificate.claim import Tree
+from lipcert.certificate.linear_bounds import piece_nets
+from lipcert.certificate.pieces import ends, weighted
 from lipcert.certificate.planes import pick
 from lipcert.graph import Elementwise
+from lipcert.methods import propagation
 from lipcert.methods.base import Progress
 from lipcert.methods.boxes import ChosenNet
 from lipcert.methods.device import choose_device
-from lipcert.methods.local.branch import Bounded, Search, tree_of
-from lipcert.methods.local.scalings import WHOLE
+from lipcert.methods.local.branch import FEW_INPUTS, TIMED, Bounded, Node, Search, tree_of
+from lipcert.methods.local.feasible import farthest
+from lipcert.methods.lower.extremes import climb
 from lipcert.methods.lower.search import project
-from lipcert.methods.propagation import PieceBounds
-from lipcert.problem import Problem
+from lipcert.methods.propagation import PieceBounds, Sides, as_arrays, distance, some_cases
+from lipcert.problem import Ball, Problem
+
+LAST_ITERATIONS = 100
+"""For multipliers of pieces that cannot be cut any more."""
+
+CLIMBERS = 16
+"""Points of a batch from which it is tried ..."""
+
+CLIMBS = 8
+"""... in so many steps to attain more."""
 
 
 class Attained:
@@ -26,6 +41,8 @@ class Attained:
         m, n = problem.size_out, problem.size_in
         self.problem = problem
         self.low, self.high = np.full(m, np.inf), np.full(m, -np.inf)
+        self.better = 0
+        """How often more was seen."""
         self.lowest, self.highest = np.zeros((m, n)), np.zeros((m, n))
 
     def look(self, points: np.ndarray) -> None:
@@ -36,8 +53,10 @@ class Attained:
             low, high = int(values[:, j].argmin()), int(values[:, j].argmax())
             if values[low, j] < self.low[j]:
                 self.low[j], self.lowest[j] = values[low, j], points[low]
+                self.better += 1
             if values[high, j] > self.high[j]:
                 self.high[j], self.highest[j] = values[high, j], points[high]
+                self.better += 1
 
     @property
     def width(self) -> np.ndarray:
@@ -54,6 +73,133 @@ class ReachSearch(Search):
         groups = tuple((j,) for j in range(problem.size_out))
         bounds = PieceBounds(problem, chosen.net, choose_device(progress.device), progress.arithmetic)
         super().__init__(bounds, groups, 1, (), attained.look)
+        self.looked = attained.better
+        self.reached = [0.0] * len(groups)
+        self.few = problem.size_in <= FEW_INPUTS
+
+    def trees_of_outputs(self) -> tuple[Tree, ...]:
+        """Without the cuts that gained nothing."""
+        entries = {at: v.cpu().numpy().astype(float) for at, v in self.bounds.sides.entries.items()}
+        return tuple(
+            tree_of(root, bound, entries) for root, bound in zip(self.roots, self.bounds_of_groups(), strict=True)
+        )
+
+    def step(self, target: float) -> bool:
+        """Each output for itself: a piece that cannot be cut any more ends the search for its output alone."""
+        self._look_again()
+        while self.heap and -self.heap[0][0] > target:
+            node = self.heap[0][3]
+            if node.choices and node.bound > self.reached[node.group]:
+                return super().step(target)
+            if not node.choices and node.point is None and self._attain(node):
+                continue
+            heapq.heappop(self.heap)
+            self.reached[node.group] = max(self.reached[node.group], node.bound)
+        return False
+
+    def _attain(self, node: Node) -> bool:
+        """Look where the output is extreme in a piece that is linear; whether that could be done."""
+        region = self.problem.query.region
+        if node.sides is None or (isinstance(region, Ball) and region.norm != math.inf):
+            return False
+        values = node.sides.values[None]
+        above = int(self._beyond(values, np.array([node.group])).argmax())
+        net = self.bounds.nets([node.cuts])
+        (planes,), output = self.bounds.cut_planes(net, [node.cuts]), np.array([node.group])
+        uphill = self.bounds.output_planes(net, output, np.array([1.0 if above else -1.0]))[0]
+        low, high = (side[0].cpu().numpy() for side in net.boxes[self.posed.x])
+        node.point = farthest(planes, uphill, (low, high))
+        self.visit(node.point[None])
+        self._look_again()
+        return True
+
+    def bounds_of_groups(self) -> list[float]:
+        return [max(pair) for pair in zip(super().bounds_of_groups(), self.reached, strict=True)]
+
+    def _time_kernel(self) -> float:
+        if self.few:
+            return super()._time_kernel()
+        worst = [entry[3] for entry in heapq.nsmallest(TIMED, self.heap)]
+        cuts, by = [node.cuts for node in worst], self.bounds.by
+        began = time.monotonic()
+        bounded = piece_nets(self.problem, ends(cuts, self.posed.graph), self.bounds.kernel, by)
+        for side in (0, 1):
+            start = np.eye(self.posed.graph.size(self.posed.y))[[node.group for node in worst]]
+            given = [node.sides.multipliers[side] for node in worst if node.sides is not None]
+            weighted(bounded, {self.posed.y: start}, cuts, given, by)
+        return (time.monotonic() - began) / len(worst)
+
+    def _feasible(self, nodes: list[Node], net: propagation.Net) -> None:
+        """Multipliers bound the output of an empty piece by as little as one likes: nothing else is asked for them."""
+        if self.few:
+            super()._feasible(nodes, net)
+            return
+        assert net.empty is not None
+        for b in np.flatnonzero(net.empty.cpu().numpy()).tolist():
+            nodes[b].multipliers = np.zeros(len(nodes[b].cuts))
+
+    @np.errstate(all="ignore")  # what overflows is refused by the kernel
+    def _bound(self, nodes: list[Node], net: propagation.Net, groups: np.ndarray) -> None:
+        if self.few:
+            super()._bound(nodes, net, groups)
+            return
+        cuts, arrays = [node.cuts for node in nodes], as_arrays(net)
+        found = self.bounds.sides.search(net, cuts, groups, [node.sides for node in nodes])
+        beyond = self._beyond(np.array([sides.values for sides in found]), groups)
+        side, worst = beyond.argmax(axis=1), beyond.max(axis=1)
+        scores = self._gaps(net, found, side)
+        for k, node in enumerate(nodes):
+            node.choices = self._choices(arrays, scores, k)
+        last = np.array([k for k, node in enumerate(nodes) if not node.choices and worst[k] > 0], dtype=int)
+        if last.size:  # all that these can gain is by their multipliers
+            again = self.bounds.sides.search(
+                some_cases(net, last), [cuts[k] for k in last], groups[last], [found[k] for k in last], LAST_ITERATIONS
+            )
+            for k, sides in zip(last.tolist(), again, strict=True):
+                found[k] = sides
+        self._climb(found, groups, worst, side)
+        worst = self._beyond(np.array([sides.values for sides in found]), groups).max(axis=1)
+        for k, node in enumerate(nodes):
+            node.sides, node.own = found[k], math.inf if np.isnan(worst[k]) else float(worst[k])
+
+    def _look_again(self) -> None:
+        """More may be attained than when the pieces were bounded."""
+        nodes = [entry[3] for entry in self.heap if entry[3].sides is not None]
+        if not nodes or self.looked == self.attained.better:
+            return
+        values = np.array([node.sides.values for node in nodes if node.sides is not None])
+        worst = self._beyond(values, np.array([node.group for node in nodes])).max(axis=1)
+        self.heap.clear()
+        for node, now in zip(nodes, worst.tolist(), strict=True):
+            node.own = min(node.own, now)
+            self._push(node)
+        self.looked = self.attained.better
+
+    def _beyond(self, values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+        """(K, 2) how far outputs reach below, and above, what is attained, over its width."""
+        seen = self.attained
+        below, above = seen.low[groups] - values[:, 0], values[:, 1] - seen.high[groups]
+        return np.stack([below, above], axis=1) / seen.width[groups, None]
+
+    def _climb(self, found: list[Sides], groups: np.ndarray, worst: np.ndarray, side: np.ndarray) -> None:
+        """See what is attained where planes are extreme, and uphill from there."""
+        self.visit(np.concatenate([sides.points for sides in found]))
+        start = np.array([sides.points[k] for sides, k in zip(found, side, strict=True)])
+        first = np.argsort(-worst)[:CLIMBERS]
+        goals = np.eye(self.problem.size_out)[groups] * np.where(side, 1.0, -1.0)[:, None]
+        start = project(self.problem.query.region, start[first])
+        self.visit(climb(self.problem, start, goals[first], np.geomspace(0.5, 0.02, CLIMBS))[0])
+
+    def _gaps(self, net: propagation.Net, found: list[Sides], side: np.ndarray) -> dict[int, np.ndarray]:
+        """(pieces, entries) how far apart the lines of a neuron are, times what comes back to it (as in BaBSR)."""
+        scores: dict[int, np.ndarray] = {}
+        for at in found[0].coefficients:
+            body = self.posed.graph.nodes[at]
+            assert isinstance(body, Elementwise)
+            coming = np.array([sides.coefficients[at][k] for sides, k in zip(found, side, strict=True)])
+            score = np.abs(coming) * np.nan_to_num(distance(net, at, body.input))
+            scores[body.input] = scores[body.input] + score if body.input in scores else score
+        return {at: score for at, score in scores.items() if np.any(score > 0)}
 
     def _measure(self, bounded: Bounded, groups: np.ndarray) -> np.ndarray:
         low, high = bounded.net.boxes[self.posed.y]
@@ -86,8 +232,7 @@ def branched_trees(problem: Problem, chosen: ChosenNet, attained: Attained, prog
         return ()
     began = time.monotonic()
     search.start()
-    while progress.remaining() > 2.5 * search.proof_seconds + 0.05 * (time.monotonic() - began):
+    while progress.remaining() > 2.0 * search.proof_seconds + 0.05 * (time.monotonic() - began):
         if not search.step((progress.gap - 1) / 2):
             break
-    bounds = zip(search.roots, search.bounds_of_groups(), strict=True)
-    return tuple(WHOLE if root.halves is None else tree_of(root, bound) for root, bound in bounds)
+    return search.trees_of_outputs()

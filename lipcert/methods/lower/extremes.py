@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from lipcert.activations.templated import TemplatedGroups
@@ -37,17 +39,39 @@ def find_extremes(problem: Problem, progress: Progress, seed: int = 0) -> tuple[
         points = best.copy()
         if start:
             points = project(region, center + random.uniform(-1, 1, points.shape) * widths)
-        for step in np.geomspace(1.0, 0.02, STEPS):
-            found = (outputs_at(problem, points) * goals).sum(axis=1)
-            better = found > value
-            best[better], value[better] = points[better], found[better]
-            if progress.remaining() < stop:
-                return best[:m], best[m:]
-            uphill = Jacobian(problem, points).backward(goals)
-            points = project(region, points + 2 * step * widths * _direction(region, uphill))
+        points, found = climb(
+            problem, points, goals, np.geomspace(1.0, 0.02, STEPS), lambda: progress.remaining() > stop
+        )
+        better = found > value
+        best[better], value[better] = points[better], found[better]
+        if progress.remaining() < stop:
+            return best[:m], best[m:]
     inside = np.array([region.contains(point) for point in best])
     best[~inside] = center
     return best[:m], best[m:]
+
+
+def climb(
+    problem: Problem,
+    points: np.ndarray,
+    goals: np.ndarray,
+    steps: np.ndarray,
+    goes_on: Callable[[], bool] = lambda: True,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The best points on the way uphill from each, and the outputs there times rows of goals; steps are in widths."""
+    region = problem.query.region
+    assert isinstance(region, Ball | Box)
+    widths = half_widths(region, problem.size_in)
+    best, value = points.copy(), np.full(len(points), -np.inf)
+    for step in (*steps, 0.0):
+        found = (outputs_at(problem, points) * goals).sum(axis=1)
+        better = found > value
+        best[better], value[better] = points[better], found[better]
+        if step == 0 or not goes_on():
+            break
+        uphill = Jacobian(problem, points).backward(goals)
+        points = project(region, points + 2 * step * widths * _direction(region, uphill))
+    return best, value
 
 
 def _direction(region: Ball | Box, uphill: np.ndarray) -> np.ndarray:

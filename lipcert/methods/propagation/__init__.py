@@ -4,8 +4,9 @@ Nothing here is proof: what it finds, the kernel bounds again.
 """
 
 from lipcert.methods.propagation.jacobian import Rows, bound_rows, norm_bounds
+from lipcert.methods.propagation.multipliers import Sides
 from lipcert.methods.propagation.network import Network
-from lipcert.methods.propagation.pieces import PieceBounds, Planes, as_arrays, rows_as_arrays, some_cases
+from lipcert.methods.propagation.pieces import PieceBounds, Planes, as_arrays, distance, rows_as_arrays, some_cases
 from lipcert.methods.propagation.planes import Net
 from lipcert.methods.propagation.regions import Regions, regions_on
 from lipcert.methods.propagation.slopes import SlopeSearch
@@ -17,9 +18,11 @@ __all__ = [
     "Planes",
     "Regions",
     "Rows",
+    "Sides",
     "SlopeSearch",
     "as_arrays",
     "bound_rows",
+    "distance",
     "norm_bounds",
     "regions_on",
     "rows_as_arrays",

@@ -16,8 +16,9 @@ from lipcert.certificate.linear_bounds import piece_nets
 from lipcert.certificate.pieces import Cut, ends
 from lipcert.methods.propagation.jacobian import Rows, bound_rows, norm_bounds, row_bounds
 from lipcert.methods.propagation.maps import Maps
+from lipcert.methods.propagation.multipliers import SideSearch
 from lipcert.methods.propagation.network import Network
-from lipcert.methods.propagation.planes import Lines, Net, one_hot, upper_bounds
+from lipcert.methods.propagation.planes import Lines, Net, first_step, one_hot, upper_bounds
 from lipcert.methods.propagation.regions import pick, regions_on
 from lipcert.problem import Everywhere, Norm, Problem
 
@@ -52,6 +53,7 @@ class PieceBounds:
         self.rule = chain_rule(self.posed, by)
         self.maps = Maps(self.rule.nodes, device, torch.float64)
         self.whole = self._on_device(whole)
+        self.sides = SideSearch(self.network, self.whole)
 
     def _on_device(self, kernel: planes.Net) -> Net:
         region, tensor = self.network.problem.query.region, self.network.maps.tensor
@@ -115,14 +117,25 @@ class PieceBounds:
             sign = np.array([-1.0 if every[k].below else 1.0 for k in mine])
             signs, cases = net.maps.tensor(sign), torch.as_tensor(case[mine], device=net.maps.device)
             entries = torch.as_tensor([every[k].entry for k in mine], device=net.maps.device)
-            found: list[Tensor] = []
+            found: dict[int, Tensor] = {}
             start = {node: one_hot(net, node, entries, signs)}
-            bound = upper_bounds(net, start, cases, torch.zeros_like(signs), at_input=found.append)
-            if found:
-                bound = bound - net.regions.most(found[0], net.boxes[net.x], cases)
-                slopes[mine] = found[0].cpu().numpy()
+            bound = upper_bounds(net, start, cases, torch.zeros_like(signs), at_node=found.__setitem__)
+            if net.x in found:
+                bound = bound - net.regions.most(found[net.x], net.boxes[net.x], cases)
+                slopes[mine] = found[net.x].cpu().numpy()
             offsets[mine] = bound.cpu().numpy() - sign * np.array([every[k].at for k in mine])
         return [Planes(slopes[case == b], offsets[case == b]) for b in range(len(cuts))]
+
+    def output_planes(self, net: Net, outputs: np.ndarray, signs: np.ndarray) -> np.ndarray:
+        """(B, n) slopes of planes above sign times an output of each piece."""
+        import torch
+
+        device, n = net.maps.device, self.posed.size_in
+        found: dict[int, Tensor] = {}
+        every = torch.arange(len(outputs), device=device)
+        start, total = first_step(net, self.posed.y, torch.as_tensor(outputs, device=device), net.maps.tensor(signs))
+        upper_bounds(net, start, every, total, at_node=found.__setitem__)
+        return np.asarray(found[net.x].cpu().numpy()) if net.x in found else np.zeros((len(outputs), n))
 
     def are_empty(self, net: Net, cuts: Sequence[tuple[Cut, ...]], multipliers: Sequence[np.ndarray]) -> np.ndarray:
         """(B,) whether multipliers of its cuts show that a piece holds no input (pieces.infeasibility)."""
@@ -163,6 +176,21 @@ def some_cases(net: Net, kept: np.ndarray) -> Net:
     found.slopes = {i: (some(low), some(high)) for i, (low, high) in net.slopes.items()}
     found.lines = {i: [(s, lines.of(some)) for s, lines in each] for i, each in net.lines.items()}
     return found
+
+
+def distance(net: Net, node: int, source: int) -> np.ndarray:
+    """(B, n) how far apart the lines of an elementwise node are, at the middle of the box or at zero."""
+    import torch
+
+    (_, lines), *_ = net.lines[node]
+    low, high = net.boxes[source]
+    apart = torch.zeros_like(low)
+    for v in (low / 2 + high / 2, torch.minimum(torch.maximum(torch.zeros_like(low), low), high)):
+        gap = (lines.high_slope - lines.low_slope) * v
+        gap = gap if lines.high_offset is None else gap + lines.high_offset
+        gap = gap if lines.low_offset is None else gap - lines.low_offset
+        apart = torch.maximum(apart, gap)
+    return np.asarray(apart.cpu().numpy())
 
 
 def as_arrays(net: Net) -> planes.Net:

@@ -131,11 +131,11 @@ def upper_bounds(
     case: Tensor,
     total: Tensor,
     chosen: dict[int, Chosen] | None = None,
-    at_input: Callable[[Tensor], None] = lambda coefficients: None,
+    at_node: Callable[[int, Tensor], None] = lambda node, coefficients: None,
 ) -> Tensor:
     """(K,) upper bounds on total + sum of start[node] . node, rows (K, n) of the cases (K,).
 
-    `at_input` is told the coefficients of x.
+    `at_node` is told the coefficients of every node that is met on the way.
     """
     import torch
 
@@ -144,6 +144,7 @@ def upper_bounds(
         if position not in waiting:
             continue
         coefficients = waiting.pop(position)
+        at_node(position, coefficients)
         body = net.nodes[position]
         parts: list[tuple[int, Tensor]] = []
         if isinstance(body, Affine):
@@ -160,7 +161,6 @@ def upper_bounds(
                 parts.append((source, coefficients * slope))
                 total = _plus(total, coefficients, upwards, lines, case)
         elif position == net.x and net.regions is not None:
-            at_input(coefficients)
             total = total + net.regions.most(coefficients, net.boxes[position], case)
         else:
             low, high = (pick(side, case) for side in net.boxes[position])
