@@ -234,7 +234,8 @@ class Claim:
     """The Lipschitz constant of the posed problem is at most `value`, because of `evidence`.
 
     `anywhere`: the evidence speaks of all of R^n, and so of the region, which it ignores. `linear`: slopes are those
-    over boxes by linear bounds (certificate.linear_bounds), not by intervals; `slopes` are of their lines.
+    over boxes by linear bounds (certificate.linear_bounds), not by intervals; `slopes` are of their lines. `pairs`: of
+    the graph with softmax and the like in pairs (graph.pairs), to which then all nodes refer.
     """
 
     value: float
@@ -242,6 +243,7 @@ class Claim:
     anywhere: bool = False
     linear: bool = False
     slopes: tuple[Slopes, ...] = ()
+    pairs: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,7 +251,7 @@ class BoxClaim:
     """Every output of the posed problem lies between `lower` and `upper` over the region.
 
     `linear`: by linear bounds (certificate.linear_bounds), not by intervals; and these over the pieces of trees, one
-    for each output (none: over the whole region). `slopes` as in Claim.
+    for each output (none: over the whole region). `slopes` and `pairs` as in Claim.
     """
 
     lower: np.ndarray
@@ -257,13 +259,15 @@ class BoxClaim:
     linear: bool
     trees: tuple[Tree, ...] = ()
     slopes: tuple[Slopes, ...] = ()
+    pairs: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class MonotoneClaim:
     """Every output increases (or does not) with each of these inputs, on at least this share of the region's box.
 
-    Up to `tolerance`: derivatives are at least -tolerance (at most tolerance). `steps`, `tree` and `slopes` as in Rows.
+    Up to `tolerance`: derivatives are at least -tolerance (at most tolerance). `steps` and `tree` as in Rows,
+    `slopes` and `pairs` as in Claim.
     """
 
     inputs: tuple[int, ...]
@@ -273,6 +277,7 @@ class MonotoneClaim:
     steps: int
     tree: Tree
     slopes: tuple[Slopes, ...] = ()
+    pairs: bool = False
 
 
 @dataclass(frozen=True, eq=False)

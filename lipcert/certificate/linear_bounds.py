@@ -26,6 +26,7 @@ from lipcert.certificate.planes import Chosen, Net, entry_bounds
 from lipcert.certificate.relaxation import Lines, lines
 from lipcert.errors import NotProvedError
 from lipcert.graph import Affine, Elementwise, FixedPoint, Graph, Groupwise, Product, State
+from lipcert.graph.pairs import in_pairs
 from lipcert.graph.ramps import Ramped, with_ramps
 from lipcert.problem import Ball, Everywhere, Problem
 
@@ -61,6 +62,14 @@ def boxes_of(problem: Problem, net: Net, by: Arithmetic) -> list[Bounds]:
 def ramped(graph: Graph, by: Arithmetic) -> Ramped:
     """The graph with groups written as ramps."""
     return by.kept(("ramps", graph), lambda: with_ramps(graph))
+
+
+def paired(problem: Problem, by: Arithmetic) -> Problem:
+    """The same problem with softmax and the like in pairs; NotProvedError where there is none of them."""
+    found = by.kept(("pairs", problem.graph), lambda: in_pairs(problem.graph))
+    if found is None:
+        raise NotProvedError("no group can be written in pairs")
+    return replace(problem, graph=found.graph, x=found.place[problem.x], y=found.place[problem.y])
 
 
 def in_ramps(problem: Problem, by: Arithmetic) -> Problem:

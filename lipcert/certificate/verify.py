@@ -26,7 +26,7 @@ from lipcert.certificate.claim import (
 )
 from lipcert.certificate.composed import composed_bound
 from lipcert.certificate.inequality import inequality_bound
-from lipcert.certificate.linear_bounds import linear_boxes, whole_net
+from lipcert.certificate.linear_bounds import linear_boxes, paired, whole_net
 from lipcert.certificate.local import local_bound
 from lipcert.certificate.pieces import tree_box
 from lipcert.certificate.signs import certified_share, check_fails
@@ -46,6 +46,8 @@ def verify(problem: Problem, claim: Claim, by: Arithmetic | None = None) -> floa
         raise NotProvedError(f"the claimed value {claim.value} is not a finite number >= 0")
     by = by or Arithmetic()
     whole = problem.everywhere() if claim.anywhere else problem
+    if claim.pairs:
+        whole = paired(whole, by)
     if isinstance(claim.evidence, Composed):
         if claim.linear:
             raise NotProvedError("the parts of a network are proven over intervals")
@@ -89,6 +91,8 @@ def verify_box(problem: Problem, claim: BoxClaim, by: Arithmetic | None = None) 
     size = problem.size_out
     if claim.lower.shape != (size,) or claim.upper.shape != (size,):
         raise NotProvedError(f"the claimed box does not have {size} outputs")
+    if claim.pairs:
+        problem = paired(problem, by)
     boxes = linear_boxes(problem, by, claim.slopes) if claim.linear else propagate(problem, by)
     low, high = boxes[problem.y]
     if claim.trees:
@@ -125,7 +129,8 @@ def verify_monotone(problem: Problem, claim: MonotoneClaim, by: Arithmetic | Non
     _check_underflow()
     if not (0 <= claim.share <= 1 and 0 <= claim.tolerance < math.inf):
         raise NotProvedError("the claimed share is not one, or the tolerance is no number of at least zero")
-    share = certified_share(problem, claim, by or Arithmetic())
+    by = by or Arithmetic()
+    share = certified_share(paired(problem, by) if claim.pairs else problem, claim, by)
     if not share >= claim.share:
         raise NotProvedError(f"a share of {share:.17g} is proven, and {claim.share:.17g} is claimed")
     return share

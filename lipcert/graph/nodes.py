@@ -141,6 +141,8 @@ class Graph:
 
     nodes: tuple[Node, ...]
     outputs: tuple[Output, ...]
+    groups: tuple[tuple[int, GroupFunction, int], ...] = ()
+    """Nodes that are a function of groups of another node, written otherwise (graph.pairs): what boxes may use."""
 
     def __post_init__(self) -> None:
         for position, node in enumerate(self.nodes):

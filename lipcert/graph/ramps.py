@@ -47,6 +47,7 @@ def with_ramps(graph: Graph) -> Ramped:
         elif isinstance(node, Groupwise):
             groups[len(nodes) - 1] = (node.function, new[node.input])
         new[i] = len(nodes) - 1
+    groups |= {new[at]: (function, new[source]) for at, function, source in graph.groups}
     outputs = tuple(Output(o.name, new[o.node]) for o in graph.outputs)
     return Ramped(Graph(tuple(nodes), outputs), tuple(new.values()), groups)
 
