@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -165,6 +166,23 @@ class LogSumExp(Normalising):
 
     def describe(self) -> str:
         return f"log_sum_exp of {self.width}"
+
+
+@dataclass(frozen=True)
+class Margins:
+    """x_i - log sum_{j != i} exp(x_j) of each group, what softmax is the sigmoid of: increasing in x_i alone."""
+
+    width: int
+
+    def enclose(self, lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Bounds over the box: at two corners for each entry."""
+        n = self.width
+        others = np.nonzero(~np.eye(n, dtype=bool))[1].reshape(n, n - 1)
+        groups = [side.reshape(*side.shape[:-1], -1, n) for side in (lower, upper)]
+        low, high = LogSumExp(n - 1).enclose(*(flat(flat(side[..., others])) for side in groups))
+        with np.errstate(invalid="ignore", over="ignore"):
+            least, most = down(lower - high), up(upper - low)
+        return np.where(np.isnan(least), -np.inf, least), np.where(np.isnan(most), np.inf, most)
 
 
 def _softmax_bounds(lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

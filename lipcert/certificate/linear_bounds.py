@@ -247,7 +247,7 @@ def _wanted(problem: Problem, i: int, box: Bounds, pieces: Pieces) -> np.ndarray
     """The entries whose box matters: outputs, and what a nonlinear node reads and is not linear over it."""
     graph = problem.graph
     loose = np.zeros(box[0].shape, dtype=bool)
-    if i == problem.y:
+    if i == problem.y or any(i == source for _, _, source in graph.groups):
         return ~loose
     for node in graph.nodes[i + 1 :]:
         if isinstance(node, Elementwise) and node.input == i:

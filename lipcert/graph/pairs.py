@@ -12,7 +12,7 @@ import numpy as np
 
 from lipcert.activations import Sigmoid, Softplus
 from lipcert.activations.groupwise import GroupFunction
-from lipcert.activations.softmax import LogSoftmax, LogSumExp, Softmax
+from lipcert.activations.softmax import LogSoftmax, LogSumExp, Margins, Softmax
 from lipcert.arithmetic.enclosure import Enclosure
 from lipcert.graph.nodes import Affine, Elementwise, Graph, Groupwise, Node, Output, renumbered
 from lipcert.graph.ramps import Ramped
@@ -32,11 +32,13 @@ def in_pairs(graph: Graph) -> Ramped | None:
         return None
     nodes: list[Node] = []
     new: dict[int, int] = {}
-    groups: dict[int, tuple[GroupFunction, int]] = {}
+    groups: dict[int, tuple[GroupFunction | Margins, int]] = {}
     for i, node in enumerate(graph.nodes):
         if i in found and isinstance(node, Groupwise):
             _write(nodes, new[node.input], graph.size(node.input), node)
             groups[len(nodes) - 1] = (node.function, new[node.input])
+            if isinstance(node.function, Softmax):
+                groups[len(nodes) - 2] = (Margins(node.function.width), new[node.input])
         else:
             nodes.append(renumbered(node, new))
         new[i] = len(nodes) - 1

@@ -13,7 +13,7 @@ from lipcert.certificate.pieces import tree_box
 from lipcert.certificate.verify import value_at
 from lipcert.errors import NotProvedError, UsageError
 from lipcert.methods import Progress
-from lipcert.methods.boxes import choose_boxes, choose_net
+from lipcert.methods.boxes import Chosen, choose_boxes, choose_net, in_pairs
 from lipcert.methods.local.reach import Attained, branched_trees
 from lipcert.methods.lower.extremes import find_extremes
 from lipcert.methods.product.method import for_lipsdp_only
@@ -52,24 +52,37 @@ def solve_reach(problem: Problem, *, timeout: float | None = None, exact: bool =
         raise UsageError("--exact: fixed points, and ops known by a template, are not branched over")
     started = time.monotonic()
     progress = Progress(started + (DEFAULT_TIMEOUT if timeout is None else timeout))
-    chosen = choose_boxes(problem, progress)
-    low, high = chosen.boxes[problem.y]
+    chosen, posed = _form(problem, progress)
+    low, high = chosen.boxes[posed.y]
     seen = find_extremes(problem, progress) if problem.size_out <= MAX_OUTPUTS else None
     trees: tuple[Tree, ...] = ()
     if exact and chosen.linear and seen is not None:
         attained = Attained(problem)
         attained.look(np.concatenate(seen))
-        net = choose_net(problem, progress)
-        trees = branched_trees(problem, net, attained, progress)
+        net = choose_net(posed, progress)
+        trees = branched_trees(posed, net, attained, progress)
         by = progress.arithmetic
-        boxes = np.array([tree_box(problem, tree, j, net.net, by) for j, tree in enumerate(trees)])
+        boxes = np.array([tree_box(posed, tree, j, net.net, by) for j, tree in enumerate(trees)])
         if len(boxes):
             low, high = np.maximum(low, boxes[:, 0]), np.minimum(high, boxes[:, 1])
         seen = attained.lowest, attained.highest
     low, high = (end + sign * (SLACK * np.abs(end) + SPARE) for end, sign in ((low, -1), (high, 1)))
-    claim = BoxClaim(low, high, chosen.linear, trees, chosen.slopes)
+    claim = BoxClaim(low, high, chosen.linear, trees, chosen.slopes, posed is not problem)
     verify_box(problem, claim, progress.arithmetic)
     return ReachOutcome(claim, _extremes(problem, seen, progress), time.monotonic() - started)
+
+
+def _form(problem: Problem, progress: Progress) -> tuple[Chosen, Problem]:
+    """The graph as it is, or with softmax and the like in pairs: the one with the smaller boxes."""
+    plain = choose_boxes(problem, progress)
+    posed = in_pairs(problem, progress.arithmetic) if plain.linear else None
+    if posed is None:
+        return plain, problem
+    pairs = choose_boxes(posed, progress)
+    if not pairs.linear:
+        return plain, problem
+    before, after = (box[1] - box[0] for box in (plain.boxes[problem.y], pairs.boxes[posed.y]))
+    return (pairs, posed) if after.sum() < before.sum() else (plain, problem)
 
 
 def _extremes(problem: Problem, found: tuple[np.ndarray, np.ndarray] | None, progress: Progress) -> Extremes | None:
