@@ -78,7 +78,10 @@ def _form(problem: Problem, progress: Progress) -> tuple[Chosen, Problem]:
     posed = in_pairs(problem, progress.arithmetic) if plain.linear else None
     if posed is None:
         return plain, problem
-    pairs = choose_boxes(posed, progress)
+    try:
+        pairs = choose_boxes(posed, progress)
+    except NotProvedError:  # a box is not a number
+        return plain, problem
     if not pairs.linear:
         return plain, problem
     before, after = (box[1] - box[0] for box in (plain.boxes[problem.y], pairs.boxes[posed.y]))

@@ -109,6 +109,8 @@ def _claims(problem: Problem, progress: Progress) -> Iterator[Claim]:
     forms: list[_Form] = []
     for form in _forms(problem, progress):
         forms.append(form)
+        if form.plain.pairs:
+            progress.notes.append("softmax and the like in pairs")
         yield form.first  # at once: the rest loads torch
     begun: list[_Begun] = []
     for form in forms:
@@ -125,8 +127,12 @@ def _forms(problem: Problem, progress: Progress) -> Iterator[_Form]:
         plain = ChosenNet(whole_net(problem, by), ())
         yield _Form(problem, progress, plain, _proven(problem, (_whole(problem, 1),), plain, by))
     if resumed is not False and (other := in_pairs(problem, by)) is not None:
-        plain = ChosenNet(whole_net(other, by), (), pairs=True)
-        first = _proven(other, (_whole(other, 1),), plain, by)
+        try:
+            plain = ChosenNet(whole_net(other, by), (), pairs=True)
+            first = _proven(other, (_whole(other, 1),), plain, by)
+        except NotProvedError as reason:
+            progress.notes.append(f"not in pairs: {reason.message}")
+            return
         yield _Form(other, replace(progress, slopes=None), plain, first)  # slopes are of the graph as it is
 
 
