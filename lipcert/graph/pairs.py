@@ -18,10 +18,10 @@ from lipcert.graph.nodes import Affine, Elementwise, Graph, Groupwise, Node, Out
 from lipcert.graph.ramps import Ramped
 from lipcert.operators import Diagonal, Identity, LinearOperator, Selection, Sum, compose
 
-MAX_WIDTH = 64
+MAX_WIDTH = 32
 """Of groups that are written so ..."""
 
-MAX_ENTRIES = 4096
+MAX_ENTRIES = 2048
 """... and of all their entries in a network: every one gets up to three smooth neurons."""
 
 

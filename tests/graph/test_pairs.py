@@ -21,7 +21,7 @@ from tests.graph.test_ramps import one_function
 from tests.helpers.attention import WITH_SOFTMAX
 from tests.helpers.graphs import random_graph
 
-WIDTHS = (2, 3, 4, 5, 6, 7, 8, 9, 13, 16, 17, 31, 32, 33, 64)
+WIDTHS = (2, 3, 4, 5, 6, 7, 8, 9, 13, 16, 17, 31, 32)
 sizes = pytest.mark.parametrize("size", [1e-3, 1.0, 30.0, 1e3, 1e6])
 
 
@@ -165,7 +165,7 @@ def test_too_many_entries_stay() -> None:
 
 
 @sizes
-@pytest.mark.parametrize("width", [2, 3, 10])
+@pytest.mark.parametrize("width", [2, 3, 10, 32])
 def test_no_margin_leaves_its_bounds(width: int, size: float) -> None:
     rng = np.random.default_rng(width)
     center = size * rng.normal(size=(4, 2 * width))

@@ -55,6 +55,9 @@ UNASKED = 8.0
 UNASKED_SHARE = 0.3
 """... and no more than this part of what is left."""
 
+PAIRS_SHARE = 0.2
+"""Of the time that is left, in which the graph in pairs has to have its first bound."""
+
 PAUSE = 10.0
 """Seconds of branching after which what is found is claimed, if the proof takes a small part of that."""
 
@@ -122,17 +125,22 @@ def _claims(problem: Problem, progress: Progress) -> Iterator[Claim]:
 def _forms(problem: Problem, progress: Progress) -> Iterator[_Form]:
     """The one that an earlier run has branched in, or both."""
     by = progress.arithmetic
+    left = progress.remaining()
     resumed = None if progress.resume is None else progress.resume.claim.pairs
     if not resumed:
         plain = ChosenNet(whole_net(problem, by), ())
         yield _Form(problem, progress, plain, _proven(problem, (_whole(problem, 1),), plain, by))
     if resumed is not False and (other := in_pairs(problem, by)) is not None:
+        before, by.tick = by.tick, deadline(replace(progress, deadline=time.monotonic() + PAIRS_SHARE * left))
         try:
             plain = ChosenNet(whole_net(other, by), (), pairs=True)
             first = _proven(other, (_whole(other, 1),), plain, by)
-        except NotProvedError as reason:
-            progress.notes.append(f"not in pairs: {reason.message}")
+        except (NotProvedError, OutOfTime) as reason:
+            why = reason.message if isinstance(reason, NotProvedError) else "that takes too long"
+            progress.notes.append(f"not in pairs: {why}")
             return
+        finally:
+            by.tick = before
         yield _Form(other, replace(progress, slopes=None), plain, first)  # slopes are of the graph as it is
 
 
