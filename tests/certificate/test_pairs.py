@@ -184,7 +184,7 @@ def branched(name: str) -> tuple[Problem, tuple[Claim, ...], float]:
     graph = WITH_SOFTMAX[name](rng)
     problem = pose(graph, Query(inf, inf, Ball(0.1 * rng.normal(size=graph.size(0)), 0.3, inf)))
     claims: list[Claim] = []
-    found: Iterator[Claim] = METHODS["local"]().claims(problem, Progress(time.monotonic() + 2, exact=True, gap=1.02))
+    found: Iterator[Claim] = METHODS["local"]().claims(problem, Progress(time.monotonic() + 4, exact=True, gap=1.02))
     while True:
         try:
             claims.append(next(found))

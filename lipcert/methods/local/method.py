@@ -55,7 +55,7 @@ UNASKED = 8.0
 UNASKED_SHARE = 0.3
 """... and no more than this part of what is left."""
 
-PAIRS_SHARE = 0.2
+PAIRS_SHARE = 0.3
 """Of the time that is left, in which the graph in pairs has to have its first bound."""
 
 PAUSE = 10.0
@@ -131,7 +131,8 @@ def _forms(problem: Problem, progress: Progress) -> Iterator[_Form]:
         plain = ChosenNet(whole_net(problem, by), ())
         yield _Form(problem, progress, plain, _proven(problem, (_whole(problem, 1),), plain, by))
     if resumed is not False and (other := in_pairs(problem, by)) is not None:
-        before, by.tick = by.tick, deadline(replace(progress, deadline=time.monotonic() + PAIRS_SHARE * left))
+        share = 1.0 if resumed else PAIRS_SHARE
+        before, by.tick = by.tick, deadline(replace(progress, deadline=time.monotonic() + share * left))
         try:
             plain = ChosenNet(whole_net(other, by), (), pairs=True)
             first = _proven(other, (_whole(other, 1),), plain, by)
