@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -165,6 +166,46 @@ class LogSumExp(Normalising):
 
     def describe(self) -> str:
         return f"log_sum_exp of {self.width}"
+
+
+@dataclass(frozen=True)
+class Margins:
+    """x_i - log sum_{j != i} exp(x_j) of each group, what softmax is the sigmoid of: increasing in x_i alone."""
+
+    width: int
+
+    def enclose(self, lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Bounds over the box: at two corners for each entry."""
+        low_x, high_x = (side.reshape(*side.shape[:-1], -1, self.width) for side in (lower, upper))
+        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+            least = down(low_x - _log_sum_of_others(high_x, least=False))
+            most = up(high_x - _log_sum_of_others(low_x, least=True))
+        return flat(np.where(np.isnan(least), -np.inf, least)), flat(np.where(np.isnan(most), np.inf, most))
+
+
+def _log_sum_of_others(x: np.ndarray, least: bool) -> np.ndarray:
+    """log sum_{j != i} exp(x_j) for each i, of two entries or more, rounded down (least) or up.
+
+    Relative to the largest of the others: what the sum has is 1 at least. NaN where that is not finite.
+    """
+    from lipcert.activations import Exp, Log
+
+    n, round_ = x.shape[-1], down if least else up
+    largest = np.arange(n) == x.argmax(axis=-1)[..., None]
+    first = x.max(axis=-1, keepdims=True)
+    second = np.where(largest, -np.inf, x).max(axis=-1, keepdims=True)
+
+    def powers(shift: np.ndarray) -> np.ndarray:
+        difference = x - shift
+        exponent = np.where(difference == 0, 0.0, round_(difference))
+        return Exp().enclose(exponent, exponent)[0 if least else 1]
+
+    # of the largest, all but itself relative to the second; of the others, all but themselves relative to the largest
+    apart = np.where(largest, 0.0, powers(np.where(largest, x, second))).sum(axis=-1, keepdims=True)
+    total = np.where(largest, apart, sums_without(powers(first)))
+    total = total * shrink(n) if least else inflate(total, n)
+    found = round_(np.where(largest, second, first) + Log().enclose(total, total)[0 if least else 1])
+    return np.where(np.isfinite(np.where(largest, second, first)), found, np.nan)
 
 
 def _softmax_bounds(lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

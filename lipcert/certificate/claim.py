@@ -251,8 +251,9 @@ class Claim:
     """The Lipschitz constant of the posed problem is at most `value`, because of `evidence`.
 
     `anywhere`: the evidence speaks of all of R^n, and so of the region, which it ignores. `linear`: slopes are those
-    over boxes by linear bounds (certificate.linear_bounds), not by intervals; `slopes` are of their lines.
-    `equilibria`: of implicit layers, where the evidence rests on their solutions.
+    over boxes by linear bounds (certificate.linear_bounds), not by intervals; `slopes` are of their lines. `pairs`: of
+    the graph with softmax and the like in pairs (graph.pairs), to which then all nodes refer. `equilibria`: of implicit
+    layers, where the evidence rests on their solutions.
     """
 
     value: float
@@ -261,6 +262,7 @@ class Claim:
     linear: bool = False
     slopes: tuple[Slopes, ...] = ()
     equilibria: tuple[Equilibrium, ...] = ()
+    pairs: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -268,7 +270,7 @@ class BoxClaim:
     """Every output of the posed problem lies between `lower` and `upper` over the region.
 
     `linear`: by linear bounds (certificate.linear_bounds), not by intervals; and these over the pieces of trees, one
-    for each output (none: over the whole region). `slopes` and `equilibria` as in Claim.
+    for each output (none: over the whole region). `slopes`, `pairs` and `equilibria` as in Claim.
     """
 
     lower: np.ndarray
@@ -277,14 +279,15 @@ class BoxClaim:
     trees: tuple[Tree, ...] = ()
     slopes: tuple[Slopes, ...] = ()
     equilibria: tuple[Equilibrium, ...] = ()
+    pairs: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class MonotoneClaim:
     """Every output increases (or does not) with each of these inputs, on at least this share of the region's box.
 
-    Up to `tolerance`: derivatives are at least -tolerance (at most tolerance). `steps`, `tree` and `slopes` as in Rows,
-    `equilibria` as in Claim.
+    Up to `tolerance`: derivatives are at least -tolerance (at most tolerance). `steps` and `tree` as in Rows,
+    `slopes`, `pairs` and `equilibria` as in Claim.
     """
 
     inputs: tuple[int, ...]
@@ -295,6 +298,7 @@ class MonotoneClaim:
     tree: Tree
     slopes: tuple[Slopes, ...] = ()
     equilibria: tuple[Equilibrium, ...] = ()
+    pairs: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -308,7 +312,10 @@ class Slope:
 
 @dataclass(frozen=True, eq=False)
 class Extremes:
-    """Points of the region, one for each output, at which it is at most `lower`, and at least `upper`."""
+    """Points of the region, one for each output, at which it is at most `lower`, and at least `upper`.
+
+    `equilibria`: of implicit layers at the points, those of `lowest` first; none where there are no such layers.
+    """
 
     lowest: np.ndarray
     """(outputs, inputs)."""
@@ -316,6 +323,7 @@ class Extremes:
     highest: np.ndarray
     lower: np.ndarray
     upper: np.ndarray
+    equilibria: tuple[tuple[Equilibrium, ...], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

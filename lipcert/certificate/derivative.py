@@ -218,7 +218,9 @@ def bound_rows(problem: Problem, rule: ChainRule, values: Net, outputs: np.ndarr
                     found = product_planes(cells.of(lambda side: _rows(side, which)), coming, chord)
                     net.lines[i] = [(node.input, found[0]), (source, found[1])]
         elif isinstance(node, Feedback):
-            net.solved[i] = turned(node.at, values.slopes[node.at.neurons], net.boxes[node.input], which, node.input, by)
+            net.solved[i] = turned(
+                node.at, values.slopes[node.at.neurons], net.boxes[node.input], which, node.input, by
+            )
             box = net.solved[i].values
         else:
             assert isinstance(node, Mixed)

@@ -118,7 +118,9 @@ def _layer(graph: Graph, position: int, by: Arithmetic) -> Layer:
     if not matrix.is_finite:
         raise NotProvedError(f"{name}: its matrix is not finite")
     bias = bias_of(graph, node.input)
-    return Layer(state, node.input, neurons, position, node.activation, matrix, tuple(terms.items()), bias, scale, fixed.origin)
+    return Layer(
+        state, node.input, neurons, position, node.activation, matrix, tuple(terms.items()), bias, scale, fixed.origin
+    )
 
 
 def check_unique(layer: Layer, multipliers: np.ndarray, by: Arithmetic) -> None:

@@ -28,6 +28,7 @@ from lipcert.certificate.relaxation import Lines, lines
 from lipcert.certificate.solved import solved
 from lipcert.errors import NotProvedError
 from lipcert.graph import Affine, Elementwise, FixedPoint, Graph, Groupwise, Product, State
+from lipcert.graph.pairs import in_pairs
 from lipcert.graph.ramps import Ramped, with_ramps
 from lipcert.problem import Ball, Everywhere, Problem
 
@@ -71,11 +72,24 @@ def ramped(graph: Graph, by: Arithmetic) -> Ramped:
     return by.kept(("ramps", graph), lambda: with_ramps(graph))
 
 
+def paired(problem: Problem, by: Arithmetic) -> Problem:
+    """The same problem with softmax and the like in pairs; NotProvedError where there is none of them."""
+    found = by.kept(("pairs", problem.graph), lambda: in_pairs(problem.graph))
+    if found is None:
+        raise NotProvedError("no group can be written in pairs")
+    equilibria = tuple(replace(e, state=found.place[e.state]) for e in problem.equilibria)
+    return replace(
+        problem, graph=found.graph, x=found.place[problem.x], y=found.place[problem.y], equilibria=equilibria
+    )
+
+
 def in_ramps(problem: Problem, by: Arithmetic) -> Problem:
     """The problem of the graph with ramps."""
     found = ramped(problem.graph, by)
     equilibria = tuple(replace(e, state=found.place[e.state]) for e in problem.equilibria)
-    return replace(problem, graph=found.graph, x=found.place[problem.x], y=found.place[problem.y], equilibria=equilibria)
+    return replace(
+        problem, graph=found.graph, x=found.place[problem.x], y=found.place[problem.y], equilibria=equilibria
+    )
 
 
 def whole_net(problem: Problem, by: Arithmetic, slopes: tuple[Slopes, ...] = ()) -> Net:
@@ -299,7 +313,7 @@ def _wanted(problem: Problem, i: int, box: Bounds, pieces: Pieces) -> np.ndarray
     """The entries whose box matters: outputs, and what a nonlinear node reads and is not linear over it."""
     graph = problem.graph
     loose = np.zeros(box[0].shape, dtype=bool)
-    if i == problem.y:
+    if i == problem.y or any(i == source for _, _, source in graph.groups):
         return ~loose
     for node in graph.nodes[i + 1 :]:
         if isinstance(node, Elementwise) and node.input == i:

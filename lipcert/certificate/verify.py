@@ -16,6 +16,7 @@ from lipcert.certificate.claim import (
     BoxClaim,
     Claim,
     Composed,
+    Equilibrium,
     Extremes,
     Inequality,
     Local,
@@ -26,7 +27,7 @@ from lipcert.certificate.claim import (
 )
 from lipcert.certificate.composed import composed_bound
 from lipcert.certificate.inequality import inequality_bound
-from lipcert.certificate.linear_bounds import linear_boxes, whole_net
+from lipcert.certificate.linear_bounds import linear_boxes, paired, whole_net
 from lipcert.certificate.local import local_bound
 from lipcert.certificate.pieces import tree_box
 from lipcert.certificate.signs import certified_share, check_fails
@@ -47,6 +48,8 @@ def verify(problem: Problem, claim: Claim, by: Arithmetic | None = None) -> floa
     by = by or Arithmetic()
     problem = replace(problem, equilibria=claim.equilibria)
     whole = problem.everywhere() if claim.anywhere else problem
+    if claim.pairs:
+        whole = paired(whole, by)
     if isinstance(claim.evidence, Composed):
         if claim.linear:
             raise NotProvedError("the parts of a network are proven over intervals")
@@ -91,6 +94,8 @@ def verify_box(problem: Problem, claim: BoxClaim, by: Arithmetic | None = None) 
     if claim.lower.shape != (size,) or claim.upper.shape != (size,):
         raise NotProvedError(f"the claimed box does not have {size} outputs")
     problem = replace(problem, equilibria=claim.equilibria)
+    if claim.pairs:
+        problem = paired(problem, by)
     boxes = linear_boxes(problem, by, claim.slopes) if claim.linear else propagate(problem, by)
     low, high = boxes[problem.y]
     if claim.trees:
@@ -116,8 +121,12 @@ def verify_extremes(problem: Problem, claim: Extremes, by: Arithmetic | None = N
         raise NotProvedError(f"the points are not {shape[0]} of {shape[1]} entries")
     if claim.lower.shape != shape[:1] or claim.upper.shape != shape[:1]:
         raise NotProvedError(f"the attained values are not {shape[0]}")
+    if len(claim.equilibria) not in (0, 2 * shape[0]):
+        raise NotProvedError(f"there are {len(claim.equilibria)} solutions of layers for {2 * shape[0]} points")
+    there = claim.equilibria or ((),) * (2 * shape[0])
     for j in range(shape[0]):
-        high, low = value_at(problem, claim.lowest[j], by)[1][j], value_at(problem, claim.highest[j], by)[0][j]
+        high = value_at(problem, claim.lowest[j], by, there[j])[1][j]
+        low = value_at(problem, claim.highest[j], by, there[shape[0] + j])[0][j]
         if not (high <= claim.lower[j] and claim.upper[j] <= low):
             raise NotProvedError(f"output {j} is not proven to attain [{claim.lower[j]:.17g}, {claim.upper[j]:.17g}]")
 
@@ -127,7 +136,9 @@ def verify_monotone(problem: Problem, claim: MonotoneClaim, by: Arithmetic | Non
     _check_underflow()
     if not (0 <= claim.share <= 1 and 0 <= claim.tolerance < math.inf):
         raise NotProvedError("the claimed share is not one, or the tolerance is no number of at least zero")
-    share = certified_share(replace(problem, equilibria=claim.equilibria), claim, by or Arithmetic())
+    by = by or Arithmetic()
+    problem = replace(problem, equilibria=claim.equilibria)
+    share = certified_share(paired(problem, by) if claim.pairs else problem, claim, by)
     if not share >= claim.share:
         raise NotProvedError(f"a share of {share:.17g} is proven, and {claim.share:.17g} is claimed")
     return share
@@ -139,12 +150,12 @@ def verify_not_monotone(problem: Problem, claim: MonotoneClaim, slope: Slope, by
     return check_fails(problem, claim, slope, by or Arithmetic())
 
 
-def value_at(problem: Problem, point: np.ndarray, by: Arithmetic) -> Bounds:
+def value_at(problem: Problem, point: np.ndarray, by: Arithmetic, equilibria: tuple[Equilibrium, ...] = ()) -> Bounds:
     """Bounds on the outputs at a point, which must be in the region."""
     if not problem.query.region.contains(point):
         raise NotProvedError("a point is not certainly in the region")
-    single = replace(problem, query=replace(problem.query, region=Box(point, point)))
-    return propagate(single, type(by)())[problem.y]  # nothing of it is worth keeping
+    single = replace(problem, query=replace(problem.query, region=Box(point, point)), equilibria=equilibria)
+    return propagate(single, by if equilibria else type(by)())[problem.y]  # boxes are not worth keeping, layers are
 
 
 def _check_underflow() -> None:

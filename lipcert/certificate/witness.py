@@ -19,7 +19,7 @@ from lipcert.certificate.implicit import layers_of, located
 from lipcert.certificate.solved import dominated
 from lipcert.errors import NotProvedError
 from lipcert.graph import Affine, Elementwise, FixedPoint, Groupwise, Product, State
-from lipcert.problem import Ball, Problem
+from lipcert.problem import Box, Problem
 
 
 @np.errstate(over="ignore", invalid="ignore")  # overflow ends in inf or NaN, which proves nothing
@@ -46,7 +46,7 @@ def derivative_along(problem: Problem, x: np.ndarray, d: np.ndarray, by: Arithme
     """Enclosure of J d for every Clarke Jacobian J at x (free inputs at zero)."""
     values: list[Enclosure] = []
     tangents: list[Enclosure | None] = []
-    there = replace(problem, query=replace(problem.query, region=Ball(x, 0.0, 2.0)))
+    there = replace(problem, query=replace(problem.query, region=Box(x, x)))
     for i, node in enumerate(problem.graph.nodes):
         if isinstance(node, Affine):
             value, tangent = node.bias, None

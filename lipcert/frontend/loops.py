@@ -207,7 +207,8 @@ def step_count(loop: LoopNode) -> int:
     """How many steps to read one by one."""
     if loop.trips is None:
         raise UnsupportedModelError(
-            f"{loop.label}: the data decide how many steps it runs", hint="leave --unrolled out: its fixed point is read"
+            f"{loop.label}: the data decide how many steps it runs",
+            hint="leave --unrolled out: its fixed point is read",
         )
     if not 0 <= loop.trips * max(1, len(loop.step)) <= MAX_STEPS:
         raise UnsupportedModelError(
@@ -222,7 +223,9 @@ def body_model(loop: LoopNode, values: Mapping[str, Value | Refused], module: ir
     import onnx
     import onnx_ir as ir
 
-    formats = {v.name: v.dtype for v in module.graph.inputs} | {n: v.dtype for n, v in module.graph.initializers.items()}
+    formats = {v.name: v.dtype for v in module.graph.inputs} | {
+        n: v.dtype for n, v in module.graph.initializers.items()
+    }
     kind = next(d for name, d in formats.items() if d is not None and isinstance(values.get(name or ""), Live))
     element = int(kind)
     body = ir.to_proto(loop.body)

@@ -13,6 +13,7 @@ import numpy as np
 from lipcert.activations import Activation
 from lipcert.activations.groupwise import GroupFunction
 from lipcert.activations.jacobian import JacobianBound
+from lipcert.activations.softmax import Margins
 from lipcert.arithmetic.enclosure import Enclosure
 from lipcert.operators import LinearOperator, Shape, size_of
 
@@ -159,6 +160,8 @@ class Graph:
 
     nodes: tuple[Node, ...]
     outputs: tuple[Output, ...]
+    groups: tuple[tuple[int, GroupFunction | Margins, int], ...] = ()
+    """Nodes that are a function of groups of another node, written otherwise (graph.pairs): what boxes may use."""
 
     def __post_init__(self) -> None:
         for position, node in enumerate(self.nodes):

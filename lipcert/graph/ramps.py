@@ -12,6 +12,7 @@ import numpy as np
 
 from lipcert.activations import Relu
 from lipcert.activations.groupwise import GroupFunction
+from lipcert.activations.softmax import Margins
 from lipcert.activations.sorting import GroupSort
 from lipcert.arithmetic.enclosure import Enclosure
 from lipcert.graph.nodes import Affine, Elementwise, Graph, Groupwise, Node, Output, renumbered
@@ -32,7 +33,7 @@ class Ramped:
     place: tuple[int, ...]
     """Where each node of the original graph is."""
 
-    groups: dict[int, tuple[GroupFunction, int]]
+    groups: dict[int, tuple[GroupFunction | Margins, int]]
     """Nodes that are a function of groups of another node, written as ramps."""
 
 
@@ -40,15 +41,17 @@ def with_ramps(graph: Graph) -> Ramped:
     """The graph with every group that ramps can express."""
     nodes: list[Node] = []
     new: dict[int, int] = {}
-    groups: dict[int, tuple[GroupFunction, int]] = {}
+    groups: dict[int, tuple[GroupFunction | Margins, int]] = {}
     for i, node in enumerate(graph.nodes):
         if not (isinstance(node, Groupwise) and _write(nodes, new[node.input], node)):
             nodes.append(renumbered(node, new))
         elif isinstance(node, Groupwise):
             groups[len(nodes) - 1] = (node.function, new[node.input])
         new[i] = len(nodes) - 1
+    known = tuple((new[at], function, new[source]) for at, function, source in graph.groups)
+    groups |= {at: (function, source) for at, function, source in known}
     outputs = tuple(Output(o.name, new[o.node]) for o in graph.outputs)
-    return Ramped(Graph(tuple(nodes), outputs), tuple(new.values()), groups)
+    return Ramped(Graph(tuple(nodes), outputs, known), tuple(new.values()), groups)
 
 
 def _write(nodes: list[Node], source: int, node: Groupwise) -> bool:

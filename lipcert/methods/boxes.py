@@ -11,7 +11,7 @@ from lipcert.activations import Relu
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.boxes import Bounds, propagate
 from lipcert.certificate.claim import Claim, Slopes
-from lipcert.certificate.linear_bounds import boxes_of, whole_net
+from lipcert.certificate.linear_bounds import boxes_of, paired, whole_net
 from lipcert.certificate.planes import Net
 from lipcert.errors import NotProvedError
 from lipcert.graph import Affine, Elementwise, State
@@ -43,10 +43,21 @@ class Chosen:
 
 @dataclass(frozen=True, eq=False)
 class ChosenNet:
-    """The net over the whole region, and the slopes of its lines."""
+    """The net over the whole region, the slopes of its lines, and whether it is of the graph in pairs."""
 
     net: Net
     slopes: tuple[Slopes, ...]
+    pairs: bool = False
+
+
+def in_pairs(problem: Problem, by: Arithmetic) -> Problem | None:
+    """The same with softmax and the like in pairs, if there are any and planes may be used for them."""
+    if isinstance(problem.query.region, Everywhere) or is_implicit(problem):
+        return None
+    try:
+        return paired(problem, by)
+    except NotProvedError:
+        return None
 
 
 def choose_boxes(problem: Problem, progress: Progress) -> Chosen:

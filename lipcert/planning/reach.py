@@ -13,8 +13,8 @@ from lipcert.certificate.pieces import tree_box
 from lipcert.certificate.verify import value_at
 from lipcert.errors import NotProvedError, UsageError
 from lipcert.methods import Progress
-from lipcert.methods.boxes import choose_boxes, choose_net
-from lipcert.methods.implicit import with_equilibria
+from lipcert.methods.boxes import Chosen, choose_boxes, choose_net, in_pairs
+from lipcert.methods.implicit import equilibria_at, with_equilibria
 from lipcert.methods.local.reach import Attained, branched_trees
 from lipcert.methods.lower.extremes import find_extremes
 from lipcert.methods.product.method import for_lipsdp_only
@@ -54,24 +54,41 @@ def solve_reach(problem: Problem, *, timeout: float | None = None, exact: bool =
     started = time.monotonic()
     progress = Progress(started + (DEFAULT_TIMEOUT if timeout is None else timeout))
     problem = with_equilibria(problem, progress.arithmetic)
-    chosen = choose_boxes(problem, progress)
-    low, high = chosen.boxes[problem.y]
+    chosen, posed = _form(problem, progress)
+    low, high = chosen.boxes[posed.y]
     seen = find_extremes(problem, progress) if problem.size_out <= MAX_OUTPUTS else None
     trees: tuple[Tree, ...] = ()
     if exact and chosen.linear and seen is not None:
         attained = Attained(problem)
         attained.look(np.concatenate(seen))
-        net = choose_net(problem, progress)
-        trees = branched_trees(problem, net, attained, progress)
+        net = choose_net(posed, progress)
+        trees = branched_trees(posed, net, attained, progress)
         by = progress.arithmetic
-        boxes = np.array([tree_box(problem, tree, j, net.net, by) for j, tree in enumerate(trees)])
+        boxes = np.array([tree_box(posed, tree, j, net.net, by) for j, tree in enumerate(trees)])
         if len(boxes):
             low, high = np.maximum(low, boxes[:, 0]), np.minimum(high, boxes[:, 1])
         seen = attained.lowest, attained.highest
     low, high = (end + sign * (SLACK * np.abs(end) + SPARE) for end, sign in ((low, -1), (high, 1)))
-    claim = BoxClaim(low, high, chosen.linear, trees, chosen.slopes, problem.equilibria)
+    pairs = posed is not problem
+    claim = BoxClaim(low, high, chosen.linear, trees, chosen.slopes, problem.equilibria, pairs)
     verify_box(problem, claim, progress.arithmetic)
     return ReachOutcome(claim, _extremes(problem, seen, progress), time.monotonic() - started)
+
+
+def _form(problem: Problem, progress: Progress) -> tuple[Chosen, Problem]:
+    """The graph as it is, or with softmax and the like in pairs: the one with the smaller boxes."""
+    plain = choose_boxes(problem, progress)
+    posed = in_pairs(problem, progress.arithmetic) if plain.linear else None
+    if posed is None:
+        return plain, problem
+    try:
+        pairs = choose_boxes(posed, progress)
+    except NotProvedError:  # a box is not a number
+        return plain, problem
+    if not pairs.linear:
+        return plain, problem
+    before, after = (box[1] - box[0] for box in (plain.boxes[problem.y], pairs.boxes[posed.y]))
+    return (pairs, posed) if after.sum() < before.sum() else (plain, problem)
 
 
 def _extremes(problem: Problem, found: tuple[np.ndarray, np.ndarray] | None, progress: Progress) -> Extremes | None:
@@ -81,10 +98,11 @@ def _extremes(problem: Problem, found: tuple[np.ndarray, np.ndarray] | None, pro
     by = progress.arithmetic
     every = range(problem.size_out)
     try:
-        lower = np.array([value_at(problem, found[0][j], by)[1][j] for j in every])
-        upper = np.array([value_at(problem, found[1][j], by)[0][j] for j in every])
+        there = equilibria_at(problem, np.concatenate(found), by)
+        lower = np.array([value_at(problem, found[0][j], by, there[j])[1][j] for j in every])
+        upper = np.array([value_at(problem, found[1][j], by, there[len(every) + j])[0][j] for j in every])
         room = SLACK * np.maximum(np.abs(lower), np.abs(upper)) + 1e-300
-        claim = Extremes(found[0], found[1], lower + room, upper - room)
+        claim = Extremes(found[0], found[1], lower + room, upper - room, tuple(there) if problem.equilibria else ())
         verify_extremes(problem, claim, by)
     except NotProvedError:
         return None

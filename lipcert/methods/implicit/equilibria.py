@@ -28,7 +28,7 @@ from lipcert.errors import NotProvedError
 from lipcert.graph import Graph, Output, State
 from lipcert.methods.implicit.multipliers import find_multipliers
 from lipcert.methods.implicit.solution import solution_near
-from lipcert.problem import Ball, Everywhere, Problem
+from lipcert.problem import Box, Everywhere, Problem
 
 ROOM = 2.0**-30
 """By which boxes are wider than what maps into them."""
@@ -39,7 +39,9 @@ WIDER = (0.01, 0.02, 0.05, 0.1)
 ROUNDS = 60
 
 
-def with_equilibria(problem: Problem, by: Arithmetic, known: Mapping[int, np.ndarray] = MappingProxyType({})) -> Problem:
+def with_equilibria(
+    problem: Problem, by: Arithmetic, known: Mapping[int, np.ndarray] = MappingProxyType({})
+) -> Problem:
     """The problem with what is needed to bound its implicit layers; NotProvedError where one cannot be.
 
     `known` multipliers by state, of the same graph.
@@ -66,13 +68,20 @@ def with_equilibria(problem: Problem, by: Arithmetic, known: Mapping[int, np.nda
 
 def located(problem: Problem, witness: Witness, by: Arithmetic) -> Witness:
     """The witness with the boxes of the layers' solutions at its point; as it is where they are not found."""
-    there = replace(problem, query=replace(problem.query, region=Ball(witness.point, 0.0, 2.0)))
-    before: dict[int, np.ndarray] = {e.state: e.multipliers for e in problem.equilibria}
     try:
-        found = with_equilibria(replace(there, equilibria=()), by, before).equilibria
+        return replace(witness, equilibria=equilibria_at(problem, witness.point[None], by)[0])
     except NotProvedError:
         return witness
-    return replace(witness, equilibria=found)
+
+
+def equilibria_at(problem: Problem, points: np.ndarray, by: Arithmetic) -> list[tuple[Equilibrium, ...]]:
+    """Boxes of the layers' solutions at points (K, size_in), given those over the region."""
+    known = {e.state: e.multipliers for e in problem.equilibria}
+    found = []
+    for point in points:
+        there = replace(problem, query=replace(problem.query, region=Box(point, point)), equilibria=())
+        found.append(with_equilibria(there, by, known).equilibria if known else ())
+    return found
 
 
 def _uniqueness(layer: Layer, by: Arithmetic) -> np.ndarray:
@@ -136,9 +145,7 @@ def _reached(
     return center - room, center + room
 
 
-def _around(
-    problem: Problem, layer: Layer, center: np.ndarray, around: Surroundings, by: Arithmetic
-) -> Bounds | None:
+def _around(problem: Problem, layer: Layer, center: np.ndarray, around: Surroundings, by: Arithmetic) -> Bounds | None:
     """A box around the solution at the center that the preconditioned map takes into itself."""
     small = 2.0**-40 * (1 + np.abs(center))
     low, high = center - small, center + small

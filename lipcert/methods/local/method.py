@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +18,7 @@ from lipcert.errors import NotProvedError
 from lipcert.graph import Affine
 from lipcert.methods import propagation
 from lipcert.methods.base import OutOfTime, Progress, Unsuitable
-from lipcert.methods.boxes import ChosenNet, choose_net
+from lipcert.methods.boxes import ChosenNet, choose_net, in_pairs
 from lipcert.methods.device import choose_device
 from lipcert.methods.lipsdp import LipSdpMethod
 from lipcert.methods.local.branch import ROOM, Search
@@ -55,6 +55,9 @@ UNASKED = 8.0
 UNASKED_SHARE = 0.3
 """... and no more than this part of what is left."""
 
+PAIRS_SHARE = 0.3
+"""Of the time that is left, in which the graph in pairs has to have its first bound."""
+
 PAUSE = 10.0
 """Seconds of branching after which what is found is claimed, if the proof takes a small part of that."""
 
@@ -84,23 +87,93 @@ class LocalMethod:
             raise Unsuitable(reason.message) from None
 
 
+@dataclass(frozen=True, eq=False)
+class _Form:
+    """The graph as it is, or with softmax and the like in pairs, and what planes prove of it at once."""
+
+    problem: Problem
+    progress: Progress
+    plain: ChosenNet
+    first: Claim
+
+
+@dataclass(frozen=True, eq=False)
+class _Begun:
+    """What a form proves over the whole region."""
+
+    problem: Problem
+    progress: Progress
+    chosen: ChosenNet
+    bounds: PieceBounds
+    found: _OverAll
+    proven: float
+
+
 def _claims(problem: Problem, progress: Progress) -> Iterator[Claim]:
+    progress.arithmetic.tick = deadline(progress)
+    forms: list[_Form] = []
+    for form in _forms(problem, progress):
+        forms.append(form)
+        if form.plain.pairs:
+            progress.notes.append("softmax and the like in pairs")
+        yield form.first  # at once: the rest loads torch
+    begun: list[_Begun] = []
+    for form in forms:
+        begun += yield from _over_whole(form)
+    if begun:
+        yield from _on_from(min(begun, key=lambda form: form.proven))
+
+
+def _forms(problem: Problem, progress: Progress) -> Iterator[_Form]:
+    """The one that an earlier run has branched in, or both."""
     by = progress.arithmetic
-    by.tick = deadline(progress)
-    plain = ChosenNet(whole_net(problem, by), ())
-    yield _proven(problem, (_whole(problem, 1),), plain, by)  # at once: the rest loads torch
-    chosen = choose_net(problem, progress)
+    left = progress.remaining()
+    resumed = None if progress.resume is None else progress.resume.claim.pairs
+    if not resumed:
+        plain = ChosenNet(whole_net(problem, by), ())
+        yield _Form(problem, progress, plain, _proven(problem, (_whole(problem, 1),), plain, by))
+    if resumed is not False and (other := in_pairs(problem, by)) is not None:
+        share = 1.0 if resumed else PAIRS_SHARE
+        before, by.tick = by.tick, deadline(replace(progress, deadline=time.monotonic() + share * left))
+        try:
+            plain = ChosenNet(whole_net(other, by), (), pairs=True)
+            first = _proven(other, (_whole(other, 1),), plain, by)
+        except (NotProvedError, OutOfTime) as reason:
+            why = reason.message if isinstance(reason, NotProvedError) else "that takes too long"
+            progress.notes.append(f"not in pairs: {why}")
+            return
+        finally:
+            by.tick = before
+        yield _Form(other, replace(progress, slopes=None), plain, first)  # slopes are of the graph as it is
+
+
+def _over_whole(form: _Form) -> Generator[Claim, None, list[_Begun]]:
+    """The Jacobian's rows in one piece; nothing to go on from where they are zero."""
+    problem, progress, plain, by = form.problem, form.progress, form.plain, form.progress.arithmetic
+    chosen = replace(choose_net(problem, progress), pairs=plain.pairs)
     bounds = PieceBounds(problem, chosen.net, choose_device(progress.device), by)
     if bounds.rule.gradient is None:
-        return
+        return []
+    best = form.first.value
     found = _over_all(problem, bounds, 1)
     if chosen.net is not plain.net or found.parts[0].spectral:
-        yield _proven(problem, found.parts, chosen, by)
+        claim = _proven(problem, found.parts, chosen, by)
+        best = min(best, claim.value)
+        yield claim
     for steps in _finer(problem, bounds, found, progress):
         finer = _over_all(problem, bounds, steps)
         if finer.value < found.value * (1 - ROUNDING):
             found = finer
-            yield _proven(problem, found.parts, chosen, by)
+            claim = _proven(problem, found.parts, chosen, by)
+            best = min(best, claim.value)
+            yield claim
+    return [_Begun(problem, progress, chosen, bounds, found, best)]
+
+
+def _on_from(begun: _Begun) -> Iterator[Claim]:
+    """LipSDP by rows, and pieces."""
+    problem, progress, chosen, bounds, found = begun.problem, begun.progress, begun.chosen, begun.bounds, begun.found
+    by = progress.arithmetic
     known: Known = ()
     if problem.query.norm_out == math.inf and problem.query.norm_in != 1 and problem.size_out <= MAX_ROWS:
         known = of_rows(bounds.norms_of_rows(found.rows, problem.query.norm_in)[0], found.steps)
@@ -110,7 +183,7 @@ def _claims(problem: Problem, progress: Progress) -> Iterator[Claim]:
             known = with_scalings(problem, chosen, known, progress)
             yield _proven(problem, merged(known)[1], chosen, by)
     elif progress.exact and progress.resume is None and _open_neurons(chosen) > FEW:
-        yield from _by_lipsdp(problem, progress)
+        yield from (replace(claim, pairs=chosen.pairs) for claim in _by_lipsdp(problem, progress))
     yield from _branched(problem, progress, chosen, bounds, known)
 
 
@@ -187,7 +260,7 @@ def _over_all(problem: Problem, bounds: PieceBounds, steps: int) -> _OverAll:
 
 
 def _claim(value: float, parts: tuple[Rows | RowScaling, ...], chosen: ChosenNet) -> Claim:
-    return Claim(value * SLACK + SPARE, Local(parts), linear=True, slopes=chosen.slopes)
+    return Claim(value * SLACK + SPARE, Local(parts), linear=True, slopes=chosen.slopes, pairs=chosen.pairs)
 
 
 def _branched(

@@ -11,7 +11,7 @@ from lipcert.certificate.derivative import PLANES
 from lipcert.certificate.linear_bounds import whole_net
 from lipcert.certificate.planes import Net
 from lipcert.methods.base import Progress
-from lipcert.methods.boxes import ChosenNet, choose_net
+from lipcert.methods.boxes import ChosenNet, choose_net, in_pairs
 from lipcert.methods.device import choose_device
 from lipcert.methods.local.branch import FEW_INPUTS, Bounded, Search, tree_of
 from lipcert.methods.lower.directions import Jacobian
@@ -76,6 +76,8 @@ def branched_signs(
 ) -> tuple[MonotoneClaim, Slope | None]:
     """A claim whose share is still to be proven, and the worst derivative that was seen."""
     by, region = progress.arithmetic, problem.query.region
+    other = in_pairs(problem, by)  # bounds on |J| say nothing of signs
+    problem = other or problem
     few = problem.size_in <= FEW_INPUTS  # small pieces need no search for slopes
     chosen = ChosenNet(whole_net(problem, by), ()) if few else choose_net(problem, progress)
     worst = WorstSlopes(problem, inputs, increasing)
@@ -92,5 +94,5 @@ def branched_signs(
             if not search.step(LEAST_SHARE if few else tolerance):
                 break
     return MonotoneClaim(
-        inputs, increasing, tolerance, 0.0, search.steps, tree_of(search.roots[0]), chosen.slopes
+        inputs, increasing, tolerance, 0.0, search.steps, tree_of(search.roots[0]), chosen.slopes, other is not None
     ), worst.slope

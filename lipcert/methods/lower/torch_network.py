@@ -47,6 +47,7 @@ class TorchNetwork:
         for i, node in enumerate(self.problem.graph.nodes):
             values.append(self._value(i, node, values, x))
         return values[self.problem.y]
+
     def _value(self, i: int, node: Node, values: list[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
         if isinstance(node, Affine):
             total = self._biases[i].expand(len(x), -1)

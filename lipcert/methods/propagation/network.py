@@ -183,7 +183,7 @@ class Network:
 
         graph = self.posed.graph
         loose = torch.zeros_like(box[0], dtype=torch.bool)
-        if i == self.posed.y:
+        if i == self.posed.y or any(i == source for _, _, source in graph.groups):
             return ~loose
         for node in graph.nodes[i + 1 :]:
             if isinstance(node, Elementwise) and node.input == i:

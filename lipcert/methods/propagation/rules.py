@@ -15,6 +15,7 @@ import numpy as np
 from lipcert.activations import Activation, Relu
 from lipcert.activations.groupwise import GroupFunction
 from lipcert.activations.piecewise import PiecewiseLinear
+from lipcert.activations.softmax import Margins
 from lipcert.certificate import relaxation
 from lipcert.graph import Affine
 from lipcert.methods.propagation.planes import Lines, Net
@@ -120,7 +121,7 @@ def product_lines(left: Bounds, right: Bounds) -> tuple[Lines, Lines]:
     return first, Lines(left[0], None, left[0], None)
 
 
-def group_box(function: GroupFunction, box: Bounds) -> Bounds:
+def group_box(function: GroupFunction | Margins, box: Bounds) -> Bounds:
     """Case by case."""
 
     def enclose(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
