@@ -1,4 +1,4 @@
-"""Write an implicit network from a .npz file, z = relu(W z + U x + b), y = Wo z + bo, in the form of docs/implicit-onnx.md.
+"""Write an implicit network, z = relu(W z + U x + b), y = Wo z + bo, in the form of docs/implicit-onnx.md.
 
     python models/export_implicit.py in.npz out.onnx
 

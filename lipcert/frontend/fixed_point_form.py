@@ -218,7 +218,8 @@ class _Types:
         self._stated |= {t.name: t.data_type for t in getattr(part, "initializer", [])}
         for node in part.node:
             if node.op_type == "Constant" and not node.domain:
-                self._stated |= {node.output[0]: a.t.data_type for a in node.attribute if a.name == "value"}
+                stated = [a.t.data_type for a in node.attribute if a.name == "value"]
+                self._stated |= dict(zip(node.output, stated, strict=False))
             for attribute in node.attribute:
                 for graph in (attribute.g, *attribute.graphs):
                     self._read(graph)
@@ -287,7 +288,7 @@ def _body(definition: Definition) -> onnx.GraphProto:
         product = node("MatMul", ["state", "At"], ["Az"])
     else:
         product = node("Conv", ["state", "A"], ["Az"], **dict(definition.convolution))
-    alpha = {} if definition.alpha is None else {"alpha": definition.alpha}
+    alpha: dict[str, Any] = {} if definition.alpha is None else {"alpha": definition.alpha}
     nodes = [
         product,
         node("Add", ["Az", "u"], ["argument"]),
