@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import nn
 import lipcert.nn
 from lipcert.errors import ModelError, UsageError
 from lipcert.nn import LBEN, FixedPoint, MonDEQ, Nemon
+from tests.helpers.paths import MODELS, ROOT
 
 SIZE = 5
 
@@ -253,3 +255,20 @@ def test_an_export_needs_a_known_step_and_activation(tmp_path: Path) -> None:
 def test_importing_the_package_loads_no_torch() -> None:
     code = "import sys, lipcert.nn; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_file_of_the_page_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "implicit-onnx.md").read_text(encoding="utf-8")
+    from_torch, by_hand = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(from_torch, {"nn": nn, "torch": torch, "lipcert": lipcert, "x": torch.randn(4, 64)})
+    assert ran(tmp_path / "implicit.onnx", torch.randn(3, 64)).shape == (3, 10)
+    exec(by_hand, {})
+    z, u = ran(tmp_path / "implicit.onnx", torch.tensor([[1.0, 2.0]])), np.array([[1.0, 2.0]])
+    np.testing.assert_allclose(z, np.maximum(z @ np.array([[0.2, -0.5], [0.4, -0.1]]).T + u, 0), atol=1e-4)
+
+
+def test_the_sample_network_runs_and_classifies() -> None:
+    rows = np.loadtxt(MODELS / "digits_test.csv", delimiter=",")
+    logits = ran(MODELS / "digits_implicit.onnx", torch.tensor(rows[:, 1:] / 16, dtype=torch.float32))
+    assert (logits.argmax(1) == rows[:, 0]).mean() > 0.85
