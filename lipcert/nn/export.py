@@ -14,10 +14,13 @@ from lipcert.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
+    from lipcert.nn.fixed_point import FixedPoint
+
 
 def export(model: torch.nn.Module, args: Any, path: str | Path, **kwargs: Any) -> None:
     """Write `model` in evaluation mode to `path`; `args` is an input tensor or a tuple of them, on which it runs first.
 
+    There, and for random injections of that size, the step of each implicit layer is halved until its Loop converges.
     The weights of implicit layers are stored as they are, their parametrisations computed. Other arguments are those of
     torch.onnx.export, such as dynamic_shapes. The file is replaced as a whole or not at all.
 
@@ -27,7 +30,6 @@ def export(model: torch.nn.Module, args: Any, path: str | Path, **kwargs: Any) -
     import torch
 
     from lipcert.frontend.fixed_point_form import define_functions
-    from lipcert.nn.fixed_point import FixedPoint
 
     arguments = args if isinstance(args, tuple) else (args,)
     if "f" in kwargs or kwargs.get("dynamo", True) is not True:
@@ -35,11 +37,9 @@ def export(model: torch.nn.Module, args: Any, path: str | Path, **kwargs: Any) -
             "lipcert.nn.export: it takes neither f nor dynamo=False", hint="give the path as third argument"
         )
     with _evaluating(model), _stored_weights(model):
-        with torch.no_grad():
-            model(*arguments)
-        for part in model.modules():
-            if isinstance(part, FixedPoint):
-                part.exported_attributes()  # raises what would be lost in the exporter's report
+        for layer, injection in _injections(model, arguments):
+            layer.settle(injection)
+            layer.exported_attributes()  # raises what would be lost in the exporter's report
         program = torch.onnx.export(model, arguments, **{"verbose": False, **kwargs}, dynamo=True)
     assert program is not None
     proto = define_functions(program.model_proto)
@@ -56,6 +56,28 @@ def _evaluating(model: torch.nn.Module) -> Iterator[None]:
     finally:
         for part, training in modes:
             part.training = training
+
+
+def _injections(model: torch.nn.Module, arguments: tuple[Any, ...]) -> list[tuple[FixedPoint, torch.Tensor]]:
+    """The implicit layers, and what each is called with."""
+    import torch
+
+    from lipcert.nn.fixed_point import FixedPoint
+
+    found: list[tuple[FixedPoint, torch.Tensor]] = []
+
+    def note(layer: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        assert isinstance(layer, FixedPoint)
+        found.append((layer, inputs[0]))
+
+    hooks = [part.register_forward_pre_hook(note) for part in model.modules() if isinstance(part, FixedPoint)]
+    try:
+        with torch.no_grad():
+            model(*arguments)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
 
 
 @contextlib.contextmanager

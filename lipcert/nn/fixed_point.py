@@ -21,6 +21,8 @@ HALVINGS = 10
 EXPORTED_ITERATIONS = 10
 """An exported Loop may take this many times the module's iterations: it cannot raise an error."""
 
+RANDOM_INJECTIONS = 64
+
 SOLVERS = ("averaged", "anderson")
 
 CONVOLUTIONS: dict[type[nn.Module], Callable[..., Tensor]] = {
@@ -109,7 +111,7 @@ class FixedPoint(nn.Module):
         return weight
 
     def _product(self, weight: Tensor, z: Tensor) -> Tensor:
-        convolution = CONVOLUTIONS.get(type(self.linear))
+        convolution = _convolution(self.linear)
         if convolution is None:
             return nn.functional.linear(z, weight)
         layer: Any = self.linear
@@ -132,7 +134,8 @@ class FixedPoint(nn.Module):
             step = self.current_step(weight)
             found = self._one_step(f, start, step, tolerance)
             if found.residual <= tolerance:
-                self._last = step, tolerance
+                if self.solver == "averaged":  # Anderson acceleration converges with steps that a Loop cannot take
+                    self._last = step, tolerance
                 return found.state
             if best is None or found.residual < best.residual:
                 best = found
@@ -148,7 +151,7 @@ class FixedPoint(nn.Module):
         if self.solver == "anderson":
             rows = start.reshape(1, -1) if start.dim() == 1 else start
             shape = rows.shape
-            flat = rows.flatten(1) if type(self.linear) in CONVOLUTIONS else rows.flatten(0, -2)
+            flat = rows.flatten(1) if _convolution(self.linear) else rows.flatten(0, -2)
             found = anderson(
                 lambda z: f(z.reshape(shape).reshape(start.shape)).reshape(flat.shape),
                 flat,
@@ -182,14 +185,29 @@ class FixedPoint(nn.Module):
 
         return scale * self._solve(transposed, right, weight)
 
+    def settle(self, u: Tensor) -> None:
+        """Find the exported Loop's step: the averaged iteration converges for u and random injections of its size."""
+        generator = torch.Generator(u.device).manual_seed(0)
+        shape = (RANDOM_INJECTIONS, *(u.shape[1:] if u.dim() > 1 else u.shape))
+        size = float(u.abs().max()) if u.numel() else 1.0
+        solver, iterations = self.solver, self.iterations
+        self.solver, self.iterations = "averaged", EXPORTED_ITERATIONS * iterations
+        try:
+            with torch.no_grad():
+                self(u)
+                for scale in (size, 10 * size):
+                    self(scale * torch.randn(shape, generator=generator, dtype=u.dtype, device=u.device))
+        finally:
+            self.solver, self.iterations = solver, iterations
+
     def exported_attributes(self) -> dict[str, Any]:
-        """Those of the exported node, for the step that the last call converged with."""
+        """Those of the exported node, for the step that the averaged iteration converged with last."""
         if not hasattr(torch.onnx, "ops"):
             raise UsageError("FixedPoint: the export needs torch.onnx.ops.symbolic", hint="use torch 2.8 or later")
         if self._last is None:
             raise UsageError(
                 "FixedPoint: the exporter hides the weights, and the step is not known yet",
-                hint="call the layer on data before the export, or use lipcert.nn.export",
+                hint="use lipcert.nn.export, or call the layer, solver='averaged', on data before the export",
             )
         step, tolerance = self._last
         return {
@@ -229,7 +247,7 @@ def _check_linear(linear: nn.Module) -> None:
     if getattr(linear, "bias", None) is not None:
         raise UsageError(f"FixedPoint: {name} has a bias", hint="use bias=False, and add it to u")
     layer: Any = linear
-    if type(linear) in CONVOLUTIONS:
+    if _convolution(linear):
         if set(layer.stride) != {1} or layer.padding_mode != "zeros" or layer.in_channels != layer.out_channels:
             raise UsageError(
                 f"FixedPoint: {linear}", hint="use stride 1, padding with zeros, and as many channels out as in"
@@ -238,15 +256,20 @@ def _check_linear(linear: nn.Module) -> None:
         raise UsageError(f"FixedPoint: {name} with a weight of shape {tuple(layer.weight.shape)}", hint="use (n, n)")
 
 
+def _convolution(linear: nn.Module) -> Callable[..., Tensor] | None:
+    """The function of a convolution. Of a subclass too: the exporter wraps modules that have two names in one."""
+    return next((function for kind, function in CONVOLUTIONS.items() if isinstance(linear, kind)), None)
+
+
 def _rank(linear: nn.Module) -> int:
     """The axes of a convolution; 0 for a matrix."""
     layer: Any = linear
-    return len(layer.kernel_size) if type(linear) in CONVOLUTIONS else 0
+    return len(layer.kernel_size) if _convolution(linear) else 0
 
 
 def _diagonal(weight: Tensor, linear: nn.Module) -> Tensor:
     """The entries a_ii: those of a kernel that join a channel with itself, at the same place."""
-    if type(linear) not in CONVOLUTIONS:
+    if not _convolution(linear):
         return torch.diagonal(weight)
     begins = _begins(linear)
     middle = weight
@@ -273,7 +296,7 @@ def _begins(linear: nn.Module) -> list[int]:
 
 def _onnx_product(linear: nn.Module) -> dict[str, Any]:
     """The attributes that say what A z is."""
-    if type(linear) not in CONVOLUTIONS:
+    if not _convolution(linear):
         return {"kind": "linear"}
     layer: Any = linear
     begins = _begins(linear)
@@ -297,8 +320,9 @@ def _onnx_activation(activation: nn.Module) -> dict[str, Any]:
         nn.Tanh: "Tanh",
         nn.Sigmoid: "Sigmoid",
     }
-    if type(activation) in plain:
-        return {"activation": plain[type(activation)]}
+    for kind, name in plain.items():
+        if isinstance(activation, kind) and type(activation).forward is kind.forward:
+            return {"activation": name}
     match activation:
         case nn.LeakyReLU():
             return {"activation": "LeakyRelu", "activation_alpha": float(activation.negative_slope)}

@@ -226,6 +226,43 @@ def test_two_layers_are_exported_with_a_function_each(tmp_path: Path) -> None:
     assert {f.name for f in proto.functions} == {"FixedPoint", "FixedPoint_2"}
 
 
+def test_the_exported_step_converges_where_only_anderson_takes_the_long_one(tmp_path: Path) -> None:
+    core = nn.Linear(2, 2, bias=False)
+    core.weight.data = torch.tensor([[0.0, -3.0], [3.0, 0.0]])
+    layer = FixedPoint(core, nn.Tanh(), solver="anderson")
+    x = torch.randn(2, 2)
+    layer(x)
+    assert layer.current_step() == 1
+    assert_exports(layer, x, tmp_path / "anderson.onnx")
+    assert layer.current_step() < 0.5
+
+
+class Shared(nn.Module):
+    """An implicit layer whose parts the module holds too, as LBEN's users do."""
+
+    def __init__(self, linear: nn.Module, activation: nn.Module) -> None:
+        super().__init__()
+        self.linear, self.activation = linear, activation
+        self.implicit = FixedPoint(linear, activation)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.implicit(x)
+
+
+@pytest.mark.parametrize("kind", ["linear", "conv"])
+def test_a_layer_whose_weights_have_two_names_is_exported(kind: str, tmp_path: Path) -> None:
+    linear, activation = (Nemon(4), nn.ReLU()) if kind == "linear" else (conv(), nn.LeakyReLU(0.1))
+    model = Shared(linear, activation)
+    x = torch.randn(2, 4) if kind == "linear" else torch.randn(2, 2, 5, 5)
+    proto = assert_exports(model, x, tmp_path / "shared.onnx")
+    assert any(node.op_type == "Conv" for node in loop_body(proto)) == (kind == "conv")
+
+
+def loop_body(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
+    loop = next(node for node in proto.functions[0].node if node.op_type == "Loop")
+    return list(loop.attribute[0].g.node)
+
+
 def test_an_export_in_float64_runs_and_agrees(tmp_path: Path) -> None:
     model = Network(Nemon(SIZE), nn.ReLU(), tolerance=1e-12).double()
     x = torch.randn(2, 4, dtype=torch.float64)
