@@ -23,6 +23,8 @@ PIXEL_SCALE = 16
 TEST_SHARE = 0.25
 TEST_ROWS_KEPT = 50
 
+Penalty = Callable[[nn.Module], Tensor]
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -36,6 +38,7 @@ class Recipe:
     learning_rate: float = 3e-3
     weight_decay: float = 1e-3
     spectral_penalty: float = 1e-3
+    """Factor of the penalty in the loss, which a script may replace by its own."""
     sharpness: float = 1.0
     """Factor on the logits in the loss only: a 1-Lipschitz network cannot raise its margins by itself."""
     largest_folded: int | None = None
@@ -84,7 +87,7 @@ def spectral_penalty(model: nn.Module) -> Tensor:
     return torch.stack(gains).square().sum()
 
 
-def train(model: nn.Module, recipe: Recipe, digits: Digits) -> None:
+def train(model: nn.Module, recipe: Recipe, digits: Digits, penalty: Penalty = spectral_penalty) -> None:
     """Fit the model by cross-entropy with AdamW, leaving it in evaluation mode."""
     images, labels = scaled(digits.train_images, recipe.image_shape), torch.from_numpy(digits.train_labels)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
@@ -94,7 +97,7 @@ def train(model: nn.Module, recipe: Recipe, digits: Digits) -> None:
         for batch in torch.split(torch.randperm(len(images)), recipe.batch_size):
             loss = nn.functional.cross_entropy(model(images[batch]) * recipe.sharpness, labels[batch])
             if recipe.spectral_penalty > 0:
-                loss = loss + recipe.spectral_penalty * spectral_penalty(model)
+                loss = loss + recipe.spectral_penalty * penalty(model)
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()
@@ -169,14 +172,19 @@ def describe(path: Path, parameters: int, accuracy: float) -> str:
     return f"{path.name}: test accuracy {accuracy:.2%}, {parameters} parameters, {size} bytes\n  {operators}"
 
 
-def produce(build: Callable[[], nn.Module], recipe: Recipe) -> None:
+def produce(
+    build: Callable[[], nn.Module],
+    recipe: Recipe,
+    penalty: Penalty = spectral_penalty,
+    export: Callable[[nn.Module, Recipe, Path], None] = export,
+) -> None:
     """Train, export and verify one sample network, and refresh the shared test rows."""
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(SEED)
     digits = load_split()
     model = build()
-    train(model, recipe, digits)
+    train(model, recipe, digits, penalty)
     path = HERE / f"{recipe.name}.onnx"
     export(model, recipe, path)
     accuracy = verify(model, recipe, digits, path)

@@ -55,9 +55,9 @@ def solved(layer: Layer, box: Bounds, slopes: np.ndarray | None = None) -> Solve
 def turned(layer: Layer, slopes: Bounds, coming: Bounds, which: np.ndarray, source: int, by: Arithmetic) -> Solved:
     """The chain rule back through a layer, g = S (A' g + scale' c) for slopes S in [l, h] and c in a box, as a layer.
 
-    `slopes` of pieces, `coming` of cases, `which` piece a case is of; c is node `source`. With a_ii on the other side g =
-    T r, r = N' g + scale' c, for t = s / (1 - s a_ii) and N = A but for its diagonal. About any T0, r = W (scale' c + N'
-    (T - T0) r) for W = (I - N' T0)^-1, so |r| <= |W scale' c| + |W N'| |T - T0| |r|; also |r| <= |scale' c| + |N'| |T| |r|.
+    `slopes` of pieces, `coming` of cases, `which` piece a case is of; c is node `source`. With a_ii on the other side
+    g = T r and r = N' g + scale' c, where t = s / (1 - s a_ii) and N is A but for its diagonal. About any T0 and with
+    W = (I - N' T0)^-1, |r| <= |W scale' c| + |W N'| |T - T0| |r|; also |r| <= |scale' c| + |N'| |T| |r|.
     """
     n = layer.size
     diagonal = Enclosure(np.diag(layer.matrix.value), np.diag(layer.matrix.full_radius()))

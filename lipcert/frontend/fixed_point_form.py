@@ -68,6 +68,7 @@ def define_functions(proto: onnx.ModelProto) -> onnx.ModelProto:
     import onnx
 
     defined = {(f.domain, f.name) for f in proto.functions}
+    _refuse_two_definitions(proto)
     if not any(_lacks_function(n, defined) for part in (proto.graph, *proto.functions) for n in _nodes(part.node)):
         return proto
     model = onnx.ModelProto()
@@ -92,6 +93,22 @@ def define_functions(proto: onnx.ModelProto) -> onnx.ModelProto:
     model.functions.extend(_function(name, definition) for definition, name in names.items())
     model.ir_version = max(model.ir_version, FUNCTIONS_SINCE_IR)
     return model
+
+
+def _refuse_two_definitions(proto: onnx.ModelProto) -> None:
+    """A node with a function takes the attributes that the function declares, and no others."""
+    taken = {
+        f.name: {*f.attribute, *(a.name for a in f.attribute_proto)} for f in proto.functions if f.domain == DOMAIN
+    }
+    for part in (proto.graph, *proto.functions):
+        for node in _nodes(part.node):
+            if node.domain == DOMAIN and node.op_type in taken:
+                spare = sorted({a.name for a in node.attribute} - taken[node.op_type])
+                if spare:
+                    raise ModelError(
+                        f"{_label(node)}: it has a function, which takes no attribute {spare[0]!r}",
+                        hint="define the node by a function or by attributes, not both",
+                    )
 
 
 def _lacks_function(node: onnx.NodeProto, defined: set[tuple[str, str]]) -> bool:
@@ -218,7 +235,8 @@ class _Types:
         self._stated |= {t.name: t.data_type for t in getattr(part, "initializer", [])}
         for node in part.node:
             if node.op_type == "Constant" and not node.domain:
-                self._stated |= {node.output[0]: a.t.data_type for a in node.attribute if a.name == "value"}
+                stated = [a.t.data_type for a in node.attribute if a.name == "value"]
+                self._stated |= dict(zip(node.output, stated, strict=False))
             for attribute in node.attribute:
                 for graph in (attribute.g, *attribute.graphs):
                     self._read(graph)
@@ -287,7 +305,7 @@ def _body(definition: Definition) -> onnx.GraphProto:
         product = node("MatMul", ["state", "At"], ["Az"])
     else:
         product = node("Conv", ["state", "A"], ["Az"], **dict(definition.convolution))
-    alpha = {} if definition.alpha is None else {"alpha": definition.alpha}
+    alpha: dict[str, Any] = {} if definition.alpha is None else {"alpha": definition.alpha}
     nodes = [
         product,
         node("Add", ["Az", "u"], ["argument"]),

@@ -72,8 +72,7 @@ def read_loop(node: ir.Node, value: Callable[[str], Value | None], used: Callabl
     wanted = [i for i, name in enumerate(outputs) if name and used(name)]
     if len(wanted) != 1 or wanted[0] >= carried:
         raise UnsupportedModelError(
-            f"{label}: {'results of each step' if wanted and wanted[-1] >= carried else f'{len(wanted)} of its tensors'} "
-            "are used after it",
+            f"{label}: {len(wanted)} of its results are used, or those of each step",
             hint="a fixed-point iteration is read, of one state: use its last value only",
         )
     index = wanted[0]
@@ -145,7 +144,8 @@ def close(build: GraphBuilder, loop: LoopNode, state: Live, following: Value | N
     body, kept = _undamped(build, loop, state, following)
     iteration = None
     if CONVERGED not in loop.node.metadata_props:
-        start = loop.start.data.reshape((state.size,)) if isinstance(loop.start, Known) else None
+        known = isinstance(loop.start, Known) and loop.start.data.is_exact
+        start = loop.start.data.value.reshape(-1) if isinstance(loop.start, Known) and known else None
         iteration = Iteration(loop.trips, kept, start)
         steps = "its steps" if loop.trips is None else f"its {loop.trips} steps"
         build.notes.append(f"{loop.label} is read as the fixed point that it tends to, not as {steps} (--unrolled)")

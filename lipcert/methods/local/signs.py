@@ -94,5 +94,12 @@ def branched_signs(
             if not search.step(LEAST_SHARE if few else tolerance):
                 break
     return MonotoneClaim(
-        inputs, increasing, tolerance, 0.0, search.steps, tree_of(search.roots[0]), chosen.slopes, other is not None
+        inputs,
+        increasing,
+        tolerance,
+        0.0,
+        search.steps,
+        tree_of(search.roots[0]),
+        chosen.slopes,
+        pairs=other is not None,
     ), worst.slope
