@@ -10,8 +10,8 @@ is then a homeomorphism). Two conditions, over slopes in [l, h] everywhere:
 
 Where there is one solution it lies in any box that has one. A box [l, u] of v does by Poincare and Miranda if v_i -
 a_ii phi(v_i) - (the rest) is at most 0 where v_i = l_i and at least 0 where v_i = u_i (for slopes in [0, 1] the
-embedded network of the same authors, 2022); or by Brouwer if v - W h(v) stays in it, W near (I - A S)^-1, S any slopes; or if
-the second condition bounds how far the solutions are from one (gains).
+embedded network of the same authors, 2022); or by Brouwer if v - W h(v) stays in it, W near (I - A S)^-1, S any slopes;
+or if the second condition bounds how far the solutions are from one (gains).
 """
 
 from __future__ import annotations
