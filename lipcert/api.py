@@ -29,7 +29,15 @@ from lipcert.problem import (
     pose,
 )
 from lipcert.report import CheckResult, Report, check_report
-from lipcert.report.check import MonotoneCheck, ReachCheck, check_digest, check_monotone, check_reach, stated_templates
+from lipcert.report.check import (
+    MonotoneCheck,
+    ReachCheck,
+    check_digest,
+    check_monotone,
+    check_reach,
+    stated_templates,
+    stated_unrolled,
+)
 from lipcert.report.monotone import MonotoneReport
 from lipcert.report.reach import ReachReport
 from lipcert.report.reading import AnyReport, parse_any
@@ -48,12 +56,14 @@ def load(
     *,
     example: Any = None,
     templates: Sequence[str | Path | Template] = (),
+    unrolled: bool = False,
 ) -> Model:
     """Import a network: an ONNX file, an onnx.ModelProto, or a torch module (through its own ONNX export).
 
     `example` is an input tensor (or a tuple of them) for a torch module. The import is compared with onnxruntime.
     `templates` are quadratic constraints (TOML files, see sdp_templates) that stand for custom ops: what is proven of
-    such a model is conditional on them.
+    such a model is conditional on them. Loops are read as the fixed points that they tend to; `unrolled` reads their
+    steps one by one.
     Raises ModelError where the model cannot be read or differs, UnsupportedModelError where it is not understood.
 
         >>> model = lipcert.load("models/digits_relu.onnx")
@@ -63,18 +73,20 @@ def load(
     if isinstance(model, Model):
         if templates:
             raise UsageError("templates: the model is loaded already", hint="give them to lipcert.load")
+        if unrolled and not model.unrolled:
+            raise UsageError("unrolled: the model is loaded already", hint="give it to lipcert.load")
         return model
     read = [t if isinstance(t, Template) else read_template(t) for t in templates]
     if isinstance(model, str | Path):
-        return load_file(model, templates=read)
+        return load_file(model, templates=read, unrolled=unrolled)
     import onnx
 
     if isinstance(model, onnx.ModelProto):
-        return load_proto(model, templates=read)
+        return load_proto(model, templates=read, unrolled=unrolled)
     if hasattr(model, "forward"):
         from lipcert.frontend.torch_export import export
 
-        return load_proto(export(model, example), templates=read)
+        return load_proto(export(model, example), templates=read, unrolled=unrolled)
     raise UsageError(f"cannot load a {type(model).__name__}", hint="give a path, an onnx.ModelProto or a torch module")
 
 
@@ -260,7 +272,7 @@ def check(
         return _checked(report, model, strict)
     check_digest(report, model_digest(model), str(model) if isinstance(model, str | Path) else "<memory>")
     try:
-        loaded = load(model, templates=stated_templates(report))
+        loaded = load(model, templates=stated_templates(report), unrolled=stated_unrolled(report))
     except (UsageError, UnsupportedModelError) as error:
         raise CertificateError(f"the model cannot be read as the report says: {error.message}") from None
     return _checked(report, loaded, strict)
@@ -303,7 +315,7 @@ def reach(
 
     loaded = load(model, example=example, templates=templates)
     asked = Query(outputs=_outputs(outputs), inputs=tuple(inputs or ()), output=output)
-    problem = _posed(loaded, asked, region, center, eps, ball)
+    problem = _posed(loaded, asked, region, center, eps, ball, as_run=True)
     return build_reach(loaded, problem.query, solve_reach(problem, timeout=timeout, exact=exact))
 
 
@@ -356,11 +368,20 @@ def read_report(path: str | Path) -> AnyReport:
         raise UsageError(f"{path}: {reason}", hint="name a report that `lipcert bound --json` wrote") from None
 
 
-def _posed(model: Model, asked: Query, region: Region | None, center: Any, eps: float | None, ball: Any) -> Problem:
+def _posed(
+    model: Model,
+    asked: Query,
+    region: Region | None,
+    center: Any,
+    eps: float | None,
+    ball: Any,
+    *,
+    as_run: bool = False,
+) -> Problem:
     """The query over the region, posed for the model."""
     _check_output(model, asked.output)
     size = sum(size_of(t.shape) for t in model.inputs if not asked.inputs or t.name in asked.inputs)
-    return pose(model.graph, replace(asked, region=_region(region, center, eps, ball, asked, size)))
+    return pose(model.graph, replace(asked, region=_region(region, center, eps, ball, asked, size)), as_run=as_run)
 
 
 def _norms(norm: Any, norm_in: Any, norm_out: Any) -> tuple[float, float]:

@@ -49,6 +49,12 @@ class UnsupportedModelError(ModelError):
     """A well-formed model with an op, attribute or shape that lipcert does not understand."""
 
 
+class InconclusiveError(LipcertError):
+    """Nothing was proven, and nothing is claimed: of a fixed point that is not shown to exist, say."""
+
+    exit_status = 4
+
+
 class CertificateError(LipcertError):
     """A certificate that does not prove what it claims: which inequality failed, and by how much."""
 

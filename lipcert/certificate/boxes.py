@@ -13,7 +13,7 @@ import numpy as np
 from lipcert.arithmetic.enclosure import Enclosure, hull
 from lipcert.arithmetic.rounding import down, mul_up, up
 from lipcert.certificate.arithmetic import Arithmetic
-from lipcert.certificate.implicit import located
+from lipcert.certificate.implicit import distance, layers_of, located
 from lipcert.certificate.norms import row_norms
 from lipcert.errors import NotProvedError
 from lipcert.graph import Affine, Elementwise, FixedPoint, Groupwise, Product, State, linear_terms
@@ -44,6 +44,8 @@ def _propagate(problem: Problem, by: Arithmetic) -> list[Bounds]:
         boxes.append(node_box(problem, i, boxes, centers, by))
         if i in held:
             boxes[i] = _intersect(boxes[i], held[i])
+        if isinstance(node, FixedPoint):
+            boxes[i] = reached(problem, node, _intersect(boxes[i], boxes[node.state]), by)
     return boxes
 
 
@@ -72,6 +74,14 @@ def node_box(problem: Problem, i: int, boxes: list[Bounds], centers: dict[int, E
     if not np.all(box[0] <= box[1]):
         raise NotProvedError(f"the box of node {i} is empty or not a number")
     return box
+
+
+def reached(problem: Problem, node: FixedPoint, box: Bounds, by: Arithmetic) -> Bounds:
+    """What the file ends with where it runs steps, given the box of the solution."""
+    if node.iteration is None:
+        return box
+    off = distance(layers_of(problem.graph, by)[node.state], node.iteration, box)
+    return down(box[0] - off), up(box[1] + off)
 
 
 def interval_affine(node: Affine, boxes: list[Bounds], by: Arithmetic) -> Bounds:

@@ -29,9 +29,9 @@ from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.claim import Equilibrium
 from lipcert.certificate.relaxation import offsets
 from lipcert.errors import NotProvedError
-from lipcert.graph import Elementwise, FixedPoint, Graph, State, linear_terms
+from lipcert.graph import Elementwise, FixedPoint, Graph, Iteration, State, linear_terms
 from lipcert.graph.stretch import bias_of
-from lipcert.operators import Identity, LinearOperator
+from lipcert.operators import Diagonal, Identity, LinearOperator
 from lipcert.problem import Ball, Everywhere, Norm, Problem, dual
 
 if TYPE_CHECKING:
@@ -158,17 +158,17 @@ def well_posed_form(layer: Layer, multipliers: np.ndarray) -> tuple[np.ndarray, 
 
 
 def majorant(layer: Layer) -> np.ndarray:
-    """Of the slope times A: absolute values, but for the diagonal (rounded to nearest)."""
+    """Of A times the slope that is largest in size: absolute values, but for the diagonal (rounded to nearest)."""
     low, high = layer.slopes()
-    size = np.maximum(np.abs(low), np.abs(high))
-    diagonal = np.diag(layer.matrix.value)
-    found = size[:, None] * np.abs(layer.matrix.value)
-    np.fill_diagonal(found, np.maximum(low * diagonal, high * diagonal))
+    steepest = np.where(np.abs(high) >= np.abs(low), high, low)
+    found = np.abs(steepest[:, None] * layer.matrix.value)
+    np.fill_diagonal(found, steepest * np.diag(layer.matrix.value))
     return found
 
 
 def majorant_weights(layer: Layer) -> np.ndarray | None:
-    """e = (I - M)^-1 1 for the majorant M, which is positive exactly where some e has M e < e; else None."""
+    """e = (I - M)^-1 1 for the majorant M, which is positive exactly where some e has M e < e (what contraction proves
+    of both ends of the slopes); else None."""
     try:
         weights = np.linalg.solve(np.eye(layer.size) - majorant(layer), np.ones(layer.size))
     except np.linalg.LinAlgError:
@@ -377,6 +377,44 @@ def chord_slopes(activation: Activation, low: np.ndarray, high: np.ndarray) -> n
     least, most = activation.slopes(low, high)
     slope = (activation.value(high) - activation.value(low)) / (high - low)
     return np.asarray(np.clip(np.where(np.isfinite(slope), slope, least / 2 + most / 2), least, most))
+
+
+def _is_multiple(op: LinearOperator) -> bool:
+    """Whether it is one number times the identity: weights of z are those of w then."""
+    if isinstance(op, Diagonal):
+        return all(np.all(np.asarray(v) == np.ravel(v)[:1]) for v in (op.weights, op.radius))
+    return isinstance(op, Identity)
+
+
+@np.errstate(over="ignore", invalid="ignore")  # overflow ends in inf or NaN, which proves nothing
+def distance(layer: Layer, iteration: Iteration, state: Bounds) -> np.ndarray:
+    """How far z is from the solution after the steps of a file, entry by entry; infinite where it is not known.
+
+    Where |(1 - c) s a_ii + c| e_i + |1 - c| |s| sum_j |a_ij| e_j <= r e_i for s = l_i, h_i, a step c z + (1 - c) f(z)
+    takes the largest |z_i - z*_i| / e_i to at most r times that. Where data decide how many steps there are, the fixed
+    point itself is what is meant.
+    """
+    nothing, weights = np.full(layer.size, np.inf), majorant_weights(layer)
+    if iteration.steps is None:
+        return np.zeros(layer.size)
+    if iteration.start is None or weights is None or not _is_multiple(layer.scale):
+        return nothing
+    factor = Enclosure(np.array(1.0)) - Enclosure(np.array(iteration.kept))
+    size = layer.matrix.magnitude()
+    np.fill_diagonal(size, 0.0)
+    beside = factor.magnitude() * Enclosure(inflate(size @ weights, layer.size)).value
+    diagonal = Enclosure(np.diag(layer.matrix.value), np.diag(layer.matrix.full_radius()))
+    rate = 0.0
+    for slope in layer.slopes():
+        own = (factor * Enclosure(slope) * diagonal + Enclosure(np.array(iteration.kept))).magnitude()
+        rows = up(up(own * weights) + up(np.abs(slope) * up(beside)))
+        rate = max(rate, float(up(rows / weights).max(initial=0.0)))
+    if not rate < 1:
+        return nothing
+    off = up(np.maximum(up(state[1] - iteration.start), up(iteration.start - state[0])))
+    first = float(up(off / weights).max(initial=0.0))
+    left = inflate(rate**iteration.steps * first, 2 * iteration.steps + 8)
+    return np.asarray(up(left * weights))
 
 
 def located(problem: Problem, state: int, boxes: list[Bounds], by: Arithmetic) -> dict[int, Bounds]:

@@ -22,7 +22,7 @@ from lipcert.arithmetic.rounding import down, up
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.boxes import Bounds, around_center, centers_of, node_box
 from lipcert.certificate.claim import RampSlopes, Slopes
-from lipcert.certificate.implicit import layers_of, located
+from lipcert.certificate.implicit import distance, layers_of, located
 from lipcert.certificate.planes import Chosen, Net, entry_bounds
 from lipcert.certificate.relaxation import Lines, lines
 from lipcert.certificate.solved import solved
@@ -154,6 +154,8 @@ def _bounded(problem: Problem, pieces: Pieces, whole: Net | None, given: dict[in
                 net.slopes[i] = whole.slopes[i]
             if i in whole.solved:
                 net.solved[i] = whole.solved[i]
+            if i in whole.lags:
+                net.lags[i] = whole.lags[i]
         elif isinstance(node, Elementwise):
             net.slopes[i] = _slopes(node, net.boxes[node.input], pieces)
             net.lines[i] = [(node.input, _finite(lines(node.activation, *net.boxes[node.input]), box))]
@@ -161,8 +163,8 @@ def _bounded(problem: Problem, pieces: Pieces, whole: Net | None, given: dict[in
             planes = _planes(net.boxes[node.left], net.boxes[node.right])
             if planes is not None:
                 net.lines[i] = [(node.left, planes[0]), (node.right, planes[1])]
-        elif isinstance(node, FixedPoint) and node.state in net.solved:
-            net.solved[i] = net.solved[node.state]
+        elif isinstance(node, FixedPoint):
+            _end(net, posed, i, node, whole, empty, by)
     return Bounded(net, empty, frozenset(pieces.ends))
 
 
@@ -182,6 +184,23 @@ def _begin(net: Net, problem: Problem, i: int, held: dict[int, Bounds], whole: N
     first = solved(layer, found[layer.reads])
     if first is not None:
         net.solved[i] = first
+
+
+def _end(
+    net: Net, problem: Problem, i: int, node: FixedPoint, whole: Net | None, empty: np.ndarray, by: Arithmetic
+) -> None:
+    """The box of a fixed point, or of what the file ends with, and planes through it."""
+    if node.state in net.solved:
+        net.solved[i] = net.solved[node.state]
+    box = _within(net.boxes[i], net.boxes[node.state], empty)
+    if node.iteration is not None:
+        if whole is None:
+            flat = box[0][0], box[1][0]
+            net.lags[i] = distance(layers_of(problem.graph, by)[node.state], node.iteration, flat)
+        else:
+            net.lags[i] = whole.lags[i]
+        box = down(box[0] - net.lags[i]), up(box[1] + net.lags[i])
+    net.boxes[i] = box
 
 
 def _again(

@@ -56,6 +56,9 @@ class Net:
     solved: dict[int, Solved] = field(default_factory=dict)
     """Of the states and the fixed points of implicit layers."""
 
+    lags: dict[int, np.ndarray] = field(default_factory=dict)
+    """How far fixed points are at most from what the file ends with."""
+
     x: int = -1
     ball: Ball | None = None
     """In which node x lies."""
@@ -166,6 +169,8 @@ def upper_bounds(
         elif position in net.solved:
             layer = net.solved[position]
             more, lost, through = _solved(net, layer, coefficients, case)
+            if position in net.lags:
+                lost = lost + inflate(np.abs(coefficients) @ net.lags[position], coefficients.shape[1])
             total, slack = total + more, slack + lost
             for source, value in through:
                 slack = slack + _join(net, waiting, source, value, case)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda: where to search.")
 @click.option("--solver", default="native", show_default=True, help="Of LipSDP: native, clarabel, scs or mosek.")
 @click.option("--template", "templates", multiple=True, metavar="FILE", help="A quadratic constraint for a custom op.")
+@click.option("--unrolled", is_flag=True, help="Read Loops step by step, not as the fixed points that they tend to.")
 @click.option("--max", "limit", type=float, metavar="L", help="Exit with status 1 if the bound is above L.")
 @click.option(
     "--json",
@@ -76,7 +77,7 @@ def bound(
             raise UsageError(f"--json and --certificate both write {json_path}", hint="use one of them")
     to_stdout = "-" in (json_path, certificate)
     with progress("import", enabled=not quiet) as say:
-        loaded = api.load(model, templates=options["templates"])
+        loaded = api.load(model, templates=options["templates"], unrolled=options["unrolled"])
         report = api.bound(
             loaded,
             region=read_region(loaded, options, options["norm_in"] or options["norm"]),

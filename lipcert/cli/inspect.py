@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
+
+if TYPE_CHECKING:
+    from lipcert.frontend import Model
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -43,9 +48,26 @@ def inspect(
             print_norms(loaded, found)
         else:
             print_model(loaded)
+            _print_implicit(loaded)
     except ModelError as error:
         if not error.others:
             raise
         print_refusals(error)
         return error.exit_status
     return 0
+
+
+def _print_implicit(model: Model) -> None:
+    """Of its implicit layers, where it has any."""
+    from lipcert.errors import NotProvedError
+    from lipcert.graph import FixedPoint
+
+    if not any(isinstance(node, FixedPoint) for node in model.graph.nodes):
+        return
+    from lipcert.planning.well_posed import well_posedness
+    from lipcert.report.inspection import print_layers
+
+    try:
+        print_layers(well_posedness(model.graph))
+    except NotProvedError as reason:
+        click.echo(reason.message)

@@ -17,6 +17,7 @@ from lipcert.cli.region import read_outputs, read_region, region_options
 @click.option("--exact", is_flag=True, help="Branch until boxes are within 1% of what is attained in them.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="S", help="Seconds to spend at most  [default: 60]")
 @click.option("--template", "templates", multiple=True, metavar="FILE", help="A quadratic constraint for a custom op.")
+@click.option("--unrolled", is_flag=True, help="Read Loops step by step, not as the fixed points that they tend to.")
 @click.option("--json", "json_path", metavar="FILE", help="Write the report with its certificate (- for stdout).")
 @click.option("--npz", metavar="FILE", help="Write the box as arrays: lower, upper, and what is attained.")
 @click.option("--quiet", "-q", is_flag=True, help="Print the box only: a line with lower and upper for each output.")
@@ -37,7 +38,7 @@ def reach(model: str, json_path: str | None, npz: str | None, quiet: bool, debug
         check_writable(npz, "--npz")
         if npz == "-":
             raise UsageError("--npz: arrays are not written to stdout", hint="name a file")
-    loaded = api.load(model, templates=options["templates"])
+    loaded = api.load(model, templates=options["templates"], unrolled=options["unrolled"])
     report = api.reach(
         loaded,
         region=read_region(loaded, options, "inf"),

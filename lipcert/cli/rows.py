@@ -33,7 +33,7 @@ def bound_rows(
     if options["checkpoint"] is not None:
         raise UsageError("--checkpoint is for one region", hint="bound row by row, with --row")
     into = None if folder is None else _folder(folder, rows)
-    loaded = api.load(model, templates=options["templates"])
+    loaded = api.load(model, templates=options["templates"], unrolled=options["unrolled"])
     kind = options["norm_in"] or options["norm"]
     regions = [read_region(loaded, {**options, "row": row}, kind) for row in rows]
     began = time.monotonic()

@@ -108,7 +108,7 @@ def _import(
     model = Model(
         path=path,
         sha256=sha256,
-        graph=converted.graph,
+        graph=converted.graph.pruned() if converted.loops else converted.graph,
         inputs=converted.inputs,
         outputs=converted.outputs,
         parameters=converted.parameters,
@@ -122,6 +122,7 @@ def _import(
         unrecognised=converted.unrecognised,
         lost_outputs=converted.lost_outputs,
         templates=used,
+        unrolled=unrolled,
     )
     return model
 

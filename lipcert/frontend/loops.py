@@ -18,7 +18,7 @@ from lipcert.errors import ModelError, UnsupportedModelError
 from lipcert.frontend.builder import GraphBuilder
 from lipcert.frontend.tensors import MALFORMED
 from lipcert.frontend.values import Integers, Known, Live, Refused, Value
-from lipcert.graph import Affine, FixedPoint, Graph, Iteration, linear_terms
+from lipcert.graph import Affine, Iteration, linear_terms
 from lipcert.graph.stretch import bias_of
 from lipcert.operators import Diagonal, Identity, LinearOperator, Product, Sum, compose
 
@@ -144,17 +144,26 @@ def close(build: GraphBuilder, loop: LoopNode, state: Live, following: Value | N
     body, kept = _undamped(build, loop, state, following)
     iteration = None
     if CONVERGED not in loop.node.metadata_props:
-        known = isinstance(loop.start, Known) and loop.start.data.is_exact
-        start = loop.start.data.value.reshape(-1) if isinstance(loop.start, Known) and known else None
+        start = _start(build, loop.start)
         iteration = Iteration(loop.trips, kept, start)
         steps = "its steps" if loop.trips is None else f"its {loop.trips} steps"
         build.notes.append(f"{loop.label} is read as the fixed point that it tends to, not as {steps} (--unrolled)")
     return build.fixed_point(state, body, iteration, loop.node.name or loop.result)
 
 
+def _start(build: GraphBuilder, start: Live | Known) -> np.ndarray | None:
+    """Where the state begins, if that is the same for every input: such as at u - u."""
+    bias = start.data if isinstance(start, Known) else None
+    if isinstance(start, Live):
+        graph = build.so_far()
+        terms = linear_terms(graph, start.node, frozenset())
+        bias = bias_of(graph, start.node) if all(_multiple(op) == 0 for op in terms.values()) else None
+    return bias.value.reshape(-1) if bias is not None and bias.is_exact else None
+
+
 def _undamped(build: GraphBuilder, loop: LoopNode, state: Live, following: Live) -> tuple[Live, float]:
     """f and c of a step that is c z + (1 - c) f(z); c is 0 where the state is not passed on."""
-    graph = Graph((*build.nodes, FixedPoint(state.node, following.node, state.shape)), ())
+    graph = build.so_far()
     terms = linear_terms(graph, following.node, frozenset())
     if state.node not in terms:
         return following, 0.0

@@ -52,5 +52,7 @@ class Model:
     """Why each output that is not read is not."""
     templates: tuple[Template, ...] = ()
     """Of the user's, that stand for ops: what is proven of the model holds if they are true."""
+    unrolled: bool = False
+    """Whether Loops were read step by step."""
     unrecognised: tuple[str, ...] = ()
     """Products, quotients and logarithms that no recogniser knows, and why: they are bounded as they stand."""

@@ -11,7 +11,7 @@ from lipcert.certificate import BoxClaim, Extremes, verify_box, verify_extremes
 from lipcert.certificate.claim import Tree
 from lipcert.certificate.pieces import tree_box
 from lipcert.certificate.verify import value_at
-from lipcert.errors import NotProvedError, UsageError
+from lipcert.errors import InconclusiveError, NotProvedError, UsageError
 from lipcert.methods import Progress
 from lipcert.methods.boxes import Chosen, choose_boxes, choose_net, in_pairs
 from lipcert.methods.implicit import equilibria_at, with_equilibria
@@ -53,7 +53,12 @@ def solve_reach(problem: Problem, *, timeout: float | None = None, exact: bool =
         raise UsageError("--exact: fixed points, and ops known by a template, are not branched over")
     started = time.monotonic()
     progress = Progress(started + (DEFAULT_TIMEOUT if timeout is None else timeout))
-    problem = with_equilibria(problem, progress.arithmetic)
+    try:
+        problem = with_equilibria(problem, progress.arithmetic)
+    except NotProvedError as reason:
+        raise InconclusiveError(
+            reason.message, hint="`lipcert inspect` tells more; or choose a smaller region"
+        ) from None
     chosen, posed = _form(problem, progress)
     low, high = chosen.boxes[posed.y]
     seen = find_extremes(problem, progress) if problem.size_out <= MAX_OUTPUTS else None

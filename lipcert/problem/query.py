@@ -9,7 +9,7 @@ import numpy as np
 
 from lipcert.arithmetic.enclosure import Enclosure, exact
 from lipcert.errors import UsageError
-from lipcert.graph import Affine, Graph, Input, Output, evaluate
+from lipcert.graph import Affine, FixedPoint, Graph, Input, Output, evaluate
 from lipcert.graph.nodes import renumbered
 from lipcert.operators import Identity, Selection
 from lipcert.problem.norms import Norm
@@ -69,8 +69,11 @@ class Problem:
         return self.graph.size(self.y)
 
 
-def pose(graph: Graph, query: Query) -> Problem:
-    """Cut the graph to the query: concatenate the varying inputs into one, select the outputs, drop the rest."""
+def pose(graph: Graph, query: Query, *, as_run: bool = False) -> Problem:
+    """Cut the graph to the query: concatenate the varying inputs into one, select the outputs, drop the rest.
+
+    `as_run`: a Loop's result is what its steps end with; else it is the fixed point, for which alone slopes are known.
+    """
     varying = query.inputs or tuple(graph.inputs)
     for name in varying:
         if name not in graph.inputs:
@@ -95,6 +98,8 @@ def pose(graph: Graph, query: Query) -> Problem:
             node = Affine((0,), (operator,), exact(np.zeros(graph.size(position))), node.shape, node.name)
         else:
             node = renumbered(node, new)
+            if isinstance(node, FixedPoint) and not as_run:
+                node = replace(node, iteration=None)
         new[position] = len(nodes)
         nodes.append(node)
 

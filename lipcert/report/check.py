@@ -140,10 +140,20 @@ def check_monotone(report: MonotoneReport, model: Model, *, strict: bool = False
 
 
 def _problem(report: AnyReport, model: Model) -> Problem:
+    if stated_unrolled(report) != model.unrolled:
+        raise CertificateError("the report and the model that is loaded differ in whether Loops are read step by step")
     try:
-        return pose(model.graph, decode_query(report.data["query"]))
+        return pose(model.graph, decode_query(report.data["query"]), as_run=isinstance(report, ReachReport))
     except UsageError as error:
         raise CertificateError(f"the query does not fit the model: {error.message}") from None
+
+
+def stated_unrolled(report: AnyReport) -> bool:
+    """Whether the report is about the steps of the model's Loops."""
+    stated = report.data["model"].get("unrolled", False)
+    if type(stated) is not bool:
+        raise CertificateError("model.unrolled: not true or false")
+    return stated
 
 
 def stated_templates(report: AnyReport) -> list[Template]:

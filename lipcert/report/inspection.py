@@ -13,6 +13,7 @@ from lipcert.frontend.registry import supported_ops
 from lipcert.graph import Affine, Elementwise, FixedPoint, Groupwise, Node, Product, State
 from lipcert.operators import Shape
 from lipcert.planning.layers import LayerNorms
+from lipcert.planning.well_posed import WellPosedness
 from lipcert.report.terminal import plain, show, shown
 
 
@@ -70,6 +71,37 @@ def print_ops() -> None:
     """The supported ops and the versions of their definitions that are read."""
     for op_type, versions in supported_ops().items():
         print(f"{op_type:<22} {', '.join(map(str, versions))}")
+
+
+def print_layers(layers: list[WellPosedness]) -> None:
+    """One line an implicit layer: why it has one solution, and how fast that is found."""
+    table = Table(box=None, header_style="dim")
+    for column in ("implicit layer", "neurons", "well-posed", "margin", "mu(inf)", "rate", "steps to 1e-8"):
+        table.add_column(column)
+    names = {"inf": "in l-infinity, proven", "2": "in l2, proven", "none": "not shown"}
+    for layer in layers:
+        steps = "" if layer.iterations is None else f"{layer.iterations} of {layer.step:.4g}"
+        table.add_row(
+            plain(layer.origin),
+            str(layer.neurons),
+            names[layer.condition],
+            f"{layer.margin:.4g}" if math.isfinite(layer.margin) else "",
+            f"{layer.measure:.6g}",
+            f"{layer.rate:.6g}" if math.isfinite(layer.rate) else "",
+            steps,
+        )
+    show(table)
+    for layer in layers:
+        if layer.condition == "none":
+            print(
+                f"{layer.origin}: mu(inf) is not below 1, the largest eigenvalue of (A + A')/2 is "
+                f"{layer.symmetric:.6g}, and no multipliers were found for the condition in l2: there may be no "
+                "solution, or several"
+            )
+    print(
+        "mu(inf): of the slopes times A in l-infinity at the best weights; margin: 1 - mu, or what is left of the l2 "
+        "form; rate: of averaged steps (l-infinity), or of forward-backward steps (l2), computed"
+    )
 
 
 def _header(model: Model) -> Table:

@@ -96,6 +96,8 @@ def describe_model(model: Model) -> dict[str, Any]:
         "opset": model.opset,
         "notes": list(model.notes),
     }
+    if model.unrolled:
+        described["unrolled"] = True
     if model.templates:
         described["templates"] = describe_templates(model.templates)
     if model.check is not None:

@@ -19,6 +19,7 @@ from lipcert.certificate.implicit import (
     gains,
     image,
     layers_of,
+    majorant,
     majorant_weights,
     reach_of,
     surroundings,
@@ -93,10 +94,7 @@ def _uniqueness(layer: Layer, by: Arithmetic) -> np.ndarray:
     except NotProvedError:
         multipliers = find_multipliers(layer)
         if multipliers is None:
-            raise NotProvedError(
-                "an implicit layer is not shown to have one solution: neither weights in l-infinity nor multipliers "
-                "in l2 were found (`lipcert inspect` tells more)"
-            ) from None
+            raise NotProvedError(_not_well_posed(layer)) from None
         check_unique(layer, multipliers, by)
         return multipliers
 
@@ -104,6 +102,17 @@ def _uniqueness(layer: Layer, by: Arithmetic) -> np.ndarray:
 def _boxes_before(problem: Problem, by: Arithmetic) -> list[Bounds]:
     """As linear bounds see them."""
     return [(low[0], high[0]) for low, high in whole_net(problem, by).boxes]
+
+
+def _not_well_posed(layer: Layer) -> str:
+    measure = float(np.linalg.eigvals(majorant(layer)).real.max())
+    a = layer.matrix.value
+    symmetric = float(np.linalg.eigvalsh((a + a.T) / 2)[-1])
+    return (
+        f"the fixed point {layer.origin!r} is not shown to have one solution: mu is {measure:.6g} in l-infinity at its "
+        f"best weights (below 1 would do), the largest eigenvalue of (A + A') / 2 is {symmetric:.6g}, and no "
+        "multipliers were found for the condition in l2"
+    )
 
 
 def find_box(

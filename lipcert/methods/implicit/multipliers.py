@@ -10,6 +10,12 @@ from lipcert.certificate.implicit import Layer, well_posed_form
 STEPS = 300
 
 
+def margin(layer: Layer, multipliers: np.ndarray) -> float:
+    """The smallest eigenvalue of the form, in units of the multipliers."""
+    scale = 1 / np.sqrt(multipliers)
+    return float(np.linalg.eigvalsh(scale[:, None] * well_posed_form(layer, multipliers)[0][0] * scale)[0])
+
+
 def find_multipliers(layer: Layer) -> np.ndarray | None:
     """Positive numbers; None where none are found.
 
