@@ -154,10 +154,10 @@ def close(build: GraphBuilder, loop: LoopNode, state: Live, following: Value | N
 def _start(build: GraphBuilder, start: Live | Known) -> np.ndarray | None:
     """Where the state begins, if that is the same for every input: such as at u - u."""
     bias = start.data if isinstance(start, Known) else None
-    if isinstance(start, Live):
-        graph = build.so_far()
-        terms = linear_terms(graph, start.node, frozenset())
-        bias = bias_of(graph, start.node) if all(_multiple(op) == 0 for op in terms.values()) else None
+    node = build.nodes[start.node] if isinstance(start, Live) else None
+    if isinstance(node, Affine):
+        terms = linear_terms(build.so_far(), start.node, range(start.node)) if isinstance(start, Live) else {}
+        bias = node.bias if all(_multiple(op) == 0 for op in terms.values()) else None
     return bias.value.reshape(-1) if bias is not None and bias.is_exact else None
 
 
