@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lipcert.errors import ModelError, UnsupportedModelError
 from lipcert.frontend.builder import GraphBuilder
 from lipcert.frontend.integers import evaluate_integers
-from lipcert.frontend.loops import CONVERGED, LoopNode, close, names_read, read_loop, step_count
+from lipcert.frontend.loops import CONVERGED, MAX_STEPS, LoopNode, close, names_read, read_loop, step_count
 from lipcert.frontend.model import TensorInfo
 from lipcert.frontend.opnode import OpNode
 from lipcert.frontend.precise import PreciseConstants
@@ -128,7 +128,10 @@ class _Walk:
         self.loops: dict[str, LoopNode] = {}
         """Those that are read as fixed points, by their results."""
         self.read_names = names_read(module.graph)
-        self._inside = 0
+        self._inside = self._repeated = 0
+        """How many Loops are around the node; and nodes that were read in steps one by one."""
+        self._stored: dict[ir.Graph, dict[str, Value | Refused]] = {}
+        """The initializers of Loops' bodies, which are read once."""
         self.templated: set[str] = set()
         self.build = GraphBuilder()
         self.values: dict[str, Value | Refused] = {}
@@ -174,12 +177,24 @@ class _Walk:
     def _loop(self, node: ir.Node) -> None:
         """A fixed point in place of the Loop; or, where they are asked for, its steps."""
         loop = read_loop(node, self._value, self._is_used)
+        if loop.result in self.values:
+            raise ModelError(f"{loop.label}: tensor {loop.result!r} is produced twice", hint="the file is malformed")
         if self.unrolled and CONVERGED not in node.metadata_props:
             state: Value = loop.start
             for _ in range(step_count(loop)):
+                self._repeated += max(1, len(loop.step))
+                if self._repeated > MAX_STEPS:
+                    raise UnsupportedModelError(
+                        f"{loop.label}: the steps of all Loops are more than {MAX_STEPS} nodes",
+                        hint="leave --unrolled out: fixed points are read",
+                    )
                 state = self._step(loop, state)
             self.values[loop.result] = state
             return
+        if self.unrolled and self._inside:
+            raise UnsupportedModelError(
+                f"{loop.label}: a fixed point inside of steps that are read one by one", hint="leave --unrolled out"
+            )
         unknown = self.build.state(loop.start.shape, loop.result)
         try:
             self.values[loop.result] = close(self.build, loop, unknown, self._step(loop, unknown))
@@ -191,11 +206,12 @@ class _Walk:
 
     def _step(self, loop: LoopNode, state: Value) -> Value:
         """The next state: the names inside the Loop are its own."""
+        if loop.body not in self._stored:
+            read_initializers(loop.body, self._stored.setdefault(loop.body, {}))
         outside = self.values
-        self.values = {**outside, loop.state: state}
+        self.values = {**outside, loop.state: state, **self._stored[loop.body]}
         self._inside += 1
         try:
-            read_initializers(loop.body, self.values)
             for node in loop.step:
                 spoilt = [self.values.get(v.name) for v in node.inputs if v is not None and v.name]
                 for value in spoilt:
