@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lipcert.errors import ModelError, UnsupportedModelError, UsageError
 from lipcert.frontend.convert import Converted, convert
 from lipcert.frontend.fixed_point_form import define_functions
-from lipcert.frontend.loops import CONVERGED
+from lipcert.frontend.loops import CONVERGED, STATE
 from lipcert.frontend.model import Model, SelfCheck
 from lipcert.frontend.registry import is_known
 from lipcert.frontend.selfcheck import check_import, check_loops
@@ -180,7 +180,8 @@ def _as_module(proto: onnx.ModelProto, folder: Path | None, templates: Mapping[s
 def _mark_fixed_points(module: ir.Model) -> None:
     """Only the Loop of a function lipcert.FixedPoint (or FixedPoint_...) says that its fixed point is meant."""
     for node in (*module.graph.all_nodes(), *(n for f in module.functions.values() for n in f.all_nodes())):
-        node.metadata_props.pop(CONVERGED, None)
+        for mark in (CONVERGED, STATE):
+            node.metadata_props.pop(mark, None)
     for function in module.functions.values():
         if function.domain == "lipcert" and re.fullmatch(r"FixedPoint(_\w+)?", function.name):
             for node in function:

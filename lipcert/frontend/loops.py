@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 CONVERGED = "lipcert.converged"
 """Metadata of a Loop that defines a lipcert.FixedPoint: the fixed point is what its file means."""
 
+STATE = "lipcert.state"
+"""Metadata of a Loop that is read as a fixed point: a name for its state, in the self-check."""
+
 MAX_STEPS = 10_000
 """Nodes of steps that are read one by one, of all Loops."""
 
@@ -185,8 +188,8 @@ def _goes_on(body: ir.Graph, value: Callable[[str], Value | None]) -> bool | Non
     return bool(np.all(stored.numpy())) if stored is not None and stored.dtype.name == "BOOL" else None
 
 
-def close(build: GraphBuilder, loop: LoopNode, state: Live, following: Value | None) -> Live:
-    """Append the fixed point of a step, given the next state."""
+def close(build: GraphBuilder, loop: LoopNode, state: Live, following: Value | None) -> tuple[Live, float]:
+    """Append the fixed point of a step, given the next state; and how much of the state the step keeps."""
     if not isinstance(following, Live) or following.shape != state.shape:
         shape = "a constant" if not isinstance(following, Live) else f"of shape {list(following.shape)}"
         raise UnsupportedModelError(
@@ -201,7 +204,7 @@ def close(build: GraphBuilder, loop: LoopNode, state: Live, following: Value | N
         iteration = Iteration(loop.trips, kept, start)
         count = "steps" if loop.trips is None else f"{loop.trips} step{'s' * (loop.trips != 1)} (--unrolled)"
         build.notes.append(f"{loop.label} is read as the fixed point that it tends to, not as its {count}")
-    return build.fixed_point(state, body, iteration, loop.node.name or loop.result)
+    return build.fixed_point(state, body, iteration, loop.node.name or loop.result), kept
 
 
 def _undamped(build: GraphBuilder, loop: LoopNode, state: Live, following: Live) -> tuple[Live, float]:
@@ -285,14 +288,20 @@ def step_count(loop: LoopNode) -> int:
     return loop.trips
 
 
+def element_of(loop: LoopNode, values: Mapping[str, Value | Refused], module: ir.Model) -> int:
+    """The state's element type: as declared, or else that of the model's inputs."""
+    given = loop.node.inputs[2 + loop.carried]
+    formats = {v.name: v.dtype for v in module.graph.inputs}
+    kind = next(d for name, d in formats.items() if d is not None and isinstance(values.get(name or ""), Live))
+    return int(loop.body.inputs[2 + loop.carried].dtype or (given.dtype if given is not None else None) or kind)
+
+
 def body_model(loop: LoopNode, values: Mapping[str, Value | Refused], module: ir.Model) -> onnx.ModelProto:
     """The step as a model of its own, from the state and what else it reads that depends on the input."""
     import onnx
     import onnx_ir as ir
 
-    formats = {v.name: v.dtype for v in module.graph.inputs}
-    kind = next(d for name, d in formats.items() if d is not None and isinstance(values.get(name or ""), Live))
-    element = int(loop.body.inputs[2 + loop.carried].dtype or kind)
+    element = element_of(loop, values, module)
     body = ir.to_proto(loop.body)
     kept = {output.name for node in loop.step for output in node.outputs}
     nodes = [node for node in body.node if kept.intersection(node.output)]
