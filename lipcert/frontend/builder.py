@@ -17,7 +17,7 @@ from lipcert.arithmetic.enclosure import Enclosure, exact, hull
 from lipcert.errors import ModelError
 from lipcert.frontend.opnode import OpNode
 from lipcert.frontend.values import Known, Live
-from lipcert.graph import Affine, Elementwise, FixedPoint, Graph, Groupwise, Input, Iteration, Node, Product, State
+from lipcert.graph import Affine, Elementwise, FixedPoint, Groupwise, Input, Iteration, Node, Product, State
 from lipcert.operators import Diagonal, Identity, LinearOperator, Selection, Shape, compose, joined, size_of
 from lipcert.operators.enclosed import apply
 
@@ -90,16 +90,6 @@ class GraphBuilder:
 
     def fixed_point(self, state: Live, body: Live, iteration: Iteration | None, origin: str) -> Live:
         return self._append(FixedPoint(state.node, body.node, state.shape, origin, iteration), state.shape)
-
-    def so_far(self) -> Graph:
-        """The nodes up to here; states that are still open are closed by themselves."""
-        closed = {node.state for node in self.nodes if isinstance(node, FixedPoint)}
-        ends = [
-            FixedPoint(i, i, node.shape)
-            for i, node in enumerate(self.nodes)
-            if isinstance(node, State) and i not in closed
-        ]
-        return Graph((*self.nodes, *ends), ())
 
     def affine_node(self, node: Affine) -> Live:
         """A node that is written down already."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lipcert.errors import ModelError, UnsupportedModelError
 from lipcert.frontend.builder import GraphBuilder
 from lipcert.frontend.integers import evaluate_integers
-from lipcert.frontend.loops import CONVERGED, LoopNode, close, names_read, read_loop, step_count
+from lipcert.frontend.loops import CONVERGED, MAX_STEPS, STATE, LoopNode, close, names_read, read_loop, step_count
 from lipcert.frontend.model import TensorInfo
 from lipcert.frontend.opnode import OpNode
 from lipcert.frontend.precise import PreciseConstants
@@ -65,6 +65,8 @@ class Converted:
     """Tensors that come from nodes that a user's template stands for."""
     loops: dict[str, LoopNode] = field(default_factory=dict)
     """Loops that are read as fixed points, by their results."""
+    fixed: dict[int, tuple[LoopNode, float]] = field(default_factory=dict)
+    """Those and the ones inside of them by their FixedPoint nodes, and how much of the state their steps keep."""
 
 
 def convert(
@@ -93,8 +95,10 @@ def convert(
     results = tuple(Output(info.name, walk.live(info.name).node) for info in outputs)
     complete = Graph(tuple(walk.build.nodes), results)
     values = {name: value for name, value in walk.values.items() if not isinstance(value, Refused)}
+    fixed = walk.fixed
     if walk.stand_ins:
-        complete, values = _without_stand_ins(complete, values, walk.stand_ins)
+        complete, values, new = _without_stand_ins(complete, values, walk.stand_ins)
+        fixed = {new[position]: found for position, found in fixed.items() if position in new}
     return Converted(
         complete,
         values,
@@ -109,6 +113,7 @@ def convert(
         {name: error.message for name, error in lost.items()},
         frozenset(walk.templated),
         walk.loops,
+        fixed,
     )
 
 
@@ -127,8 +132,12 @@ class _Walk:
         self.module, self.templates, self.unrolled = module, templates, unrolled
         self.loops: dict[str, LoopNode] = {}
         """Those that are read as fixed points, by their results."""
+        self.fixed: dict[int, tuple[LoopNode, float]] = {}
         self.read_names = names_read(module.graph)
-        self._inside = 0
+        self._inside = self._repeated = 0
+        """How many Loops are around the node; and nodes that were read in steps one by one."""
+        self._stored: dict[ir.Graph, dict[str, Value | Refused]] = {}
+        """The initializers of Loops' bodies, which are read once."""
         self.templated: set[str] = set()
         self.build = GraphBuilder()
         self.values: dict[str, Value | Refused] = {}
@@ -174,28 +183,44 @@ class _Walk:
     def _loop(self, node: ir.Node) -> None:
         """A fixed point in place of the Loop; or, where they are asked for, its steps."""
         loop = read_loop(node, self._value, self._is_used)
+        if loop.result in self.values:
+            raise ModelError(f"{loop.label}: tensor {loop.result!r} is produced twice", hint="the file is malformed")
         if self.unrolled and CONVERGED not in node.metadata_props:
             state: Value = loop.start
             for _ in range(step_count(loop)):
+                self._repeated += max(1, len(loop.step))
+                if self._repeated > MAX_STEPS:
+                    raise UnsupportedModelError(
+                        f"{loop.label}: the steps of all Loops are more than {MAX_STEPS} nodes",
+                        hint="leave --unrolled out: fixed points are read",
+                    )
                 state = self._step(loop, state)
             self.values[loop.result] = state
             return
+        if self.unrolled and self._inside:
+            raise UnsupportedModelError(
+                f"{loop.label}: a fixed point inside of steps that are read one by one", hint="leave --unrolled out"
+            )
         unknown = self.build.state(loop.start.shape, loop.result)
         try:
-            self.values[loop.result] = close(self.build, loop, unknown, self._step(loop, unknown))
+            result, kept = close(self.build, loop, unknown, self._step(loop, unknown))
         except ModelError:
             self.build.fixed_point(unknown, unknown, None, loop.result)  # a state is closed, whatever reads it
             raise
+        self.values[loop.result] = result
+        self.fixed[result.node] = loop, kept
+        node.metadata_props[STATE] = f"{STATE}.{result.node}"
         if not self._inside:
             self.loops[loop.result] = loop
 
     def _step(self, loop: LoopNode, state: Value) -> Value:
         """The next state: the names inside the Loop are its own."""
+        if loop.body not in self._stored:
+            read_initializers(loop.body, self._stored.setdefault(loop.body, {}))
         outside = self.values
-        self.values = {**outside, loop.state: state}
+        self.values = {**outside, loop.state: state, **self._stored[loop.body]}
         self._inside += 1
         try:
-            read_initializers(loop.body, self.values)
             for node in loop.step:
                 spoilt = [self.values.get(v.name) for v in node.inputs if v is not None and v.name]
                 for value in spoilt:
@@ -350,8 +375,8 @@ def _check_opset(module: ir.Model) -> int:
 
 def _without_stand_ins(
     graph: Graph, values: dict[str, Value], stand_ins: dict[int, ModelError]
-) -> tuple[Graph, dict[str, Value]]:
-    """The graph of the outputs that are read, and the tensors that it still has."""
+) -> tuple[Graph, dict[str, Value], dict[int, int]]:
+    """The graph of the outputs that are read, the tensors that it still has, and where its nodes are now."""
     needed = {o.node for o in graph.outputs} | {i for i in graph.inputs.values() if i not in stand_ins}
     for position in reversed(range(len(graph.nodes))):
         if position in needed:
@@ -365,4 +390,4 @@ def _without_stand_ins(
                 kept[name] = Live(new[value.node], value.shape)
         elif not isinstance(value, Condition):
             kept[name] = value
-    return Graph(nodes, tuple(Output(o.name, new[o.node]) for o in graph.outputs)), kept
+    return Graph(nodes, tuple(Output(o.name, new[o.node]) for o in graph.outputs)), kept, new

@@ -8,7 +8,7 @@ import math
 import re
 import stat
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lipcert.errors import ModelError, UnsupportedModelError, UsageError
 from lipcert.frontend.convert import Converted, convert
 from lipcert.frontend.fixed_point_form import define_functions
-from lipcert.frontend.loops import CONVERGED
+from lipcert.frontend.loops import CONVERGED, STATE
 from lipcert.frontend.model import Model, SelfCheck
 from lipcert.frontend.registry import is_known
 from lipcert.frontend.selfcheck import check_import, check_loops
@@ -166,8 +166,8 @@ def _as_module(proto: onnx.ModelProto, folder: Path | None, templates: Mapping[s
         module = ir.from_proto(proto)
         if folder is not None:
             ir.external_data.set_base_dir(module.graph, folder)
+        _mark_fixed_points(module)
         if module.functions:
-            _mark_fixed_points(module)
             InlinePass(lambda f: is_known(f.domain, f.name) or template_of(templates, f.domain, f.name) is None)(module)
     except Exception as error:  # onnx-ir raises many kinds, each wrapping the one that says what is wrong
         cause: BaseException = error
@@ -179,7 +179,10 @@ def _as_module(proto: onnx.ModelProto, folder: Path | None, templates: Mapping[s
 
 
 def _mark_fixed_points(module: ir.Model) -> None:
-    """The Loop of a function lipcert.FixedPoint (or FixedPoint_...) says that its fixed point is meant."""
+    """Only the Loop of a function lipcert.FixedPoint (or FixedPoint_...) says that its fixed point is meant."""
+    for node in (*module.graph.all_nodes(), *(n for f in module.functions.values() for n in f.all_nodes())):
+        for mark in (CONVERGED, STATE):
+            node.metadata_props.pop(mark, None)
     for function in module.functions.values():
         if function.domain == "lipcert" and re.fullmatch(r"FixedPoint(_\w+)?", function.name):
             for node in function:
@@ -194,21 +197,28 @@ def _refuse_ambiguous(proto: onnx.ModelProto) -> None:
     if undecodable := _undecodable(proto):
         raise ModelError(f"the string {undecodable!r} is not UTF-8", hint="the file is malformed; export it again")
     _refuse_large(proto)
-    for sparse in proto.graph.sparse_initializer:
-        raise UnsupportedModelError(f"initializer {sparse.values.name!r} is sparse", hint="store it densely")
-    kinds = {
-        "initializer": [t.name for t in proto.graph.initializer],
-        "input": [v.name for v in proto.graph.input],
-        "output": [v.name for v in proto.graph.output],
-        "function": [f"{f.domain}.{f.name} {f.overload}".strip() for f in proto.functions],
-        **{f"input of function {f.name!r}": list(f.input) for f in proto.functions},
-    }
-    for kind, given in kinds.items():
+    every = [node for part in (proto.graph, *proto.functions) for node in _nodes(part.node)]
+    graphs = [(proto.graph, "")]
+    for node in every:
+        graphs += [(g, f" of {node.op_type} node {node.name or ''.join(node.output[:1])!r}") for g in _subgraphs(node)]
+    kinds = [
+        ("function", [f"{f.domain}.{f.name} {f.overload}".strip() for f in proto.functions]),
+        *((f"input of function {f.name!r}", list(f.input)) for f in proto.functions),
+    ]
+    for graph, where in graphs:
+        for sparse in graph.sparse_initializer:
+            raise UnsupportedModelError(f"initializer {sparse.values.name!r}{where} is sparse", hint="store it densely")
+        kinds += [
+            (f"initializer{where}", [t.name for t in graph.initializer]),
+            (f"input{where}", [v.name for v in graph.input]),
+            (f"output{where}", [v.name for v in graph.output]),
+        ]
+    for kind, given in kinds:
         for name, count in Counter(given).items():
             if count > 1:
                 raise ModelError(f"{kind} {name!r} is declared {count} times", hint="the file is malformed")
     opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
-    for node in (*proto.graph.node, *(n for f in proto.functions for n in f.node)):
+    for node in every:
         label = f"{node.op_type} node {node.name or ''.join(node.output[:1])!r} (opset {opset})"
         for name, count in Counter(a.name for a in node.attribute).items():
             if count > 1:
@@ -217,17 +227,33 @@ def _refuse_ambiguous(proto: onnx.ModelProto) -> None:
             raise UnsupportedModelError(f"{label}: a sparse tensor", hint="store it densely")
 
 
+def _nodes(nodes: Any) -> Iterator[onnx.NodeProto]:
+    """The nodes and those of their graphs."""
+    for node in nodes:
+        yield node
+        for graph in _subgraphs(node):
+            yield from _nodes(graph.node)
+
+
+def _subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    return [g for a in node.attribute for g in (*([a.g] if a.HasField("g") else []), *a.graphs)]
+
+
 def _refuse_large(proto: onnx.ModelProto) -> None:
     """Refuse what would take too long to read, before it is expanded: functions count as often as they are used."""
+    inside = [(f.domain, f.name, list(_nodes(f.node))) for f in proto.functions]
+    nodes = list(_nodes(proto.graph.node))
+    every = (*nodes, *(n for _, _, within in inside for n in within))
+    stored = [g.initializer for node in every for g in _subgraphs(node)]
     limits = (
-        ("initializers", len(proto.graph.initializer), MAX_INITIALIZERS),
+        ("initializers", len(proto.graph.initializer) + sum(map(len, stored)), MAX_INITIALIZERS),
         ("functions", len(proto.functions), MAX_FUNCTIONS),
-        ("nodes", len(proto.graph.node), MAX_NODES),
+        ("nodes", len(nodes), MAX_NODES),
     )
     for what, count, limit in limits:
         if count > limit:
             raise ModelError(f"{count} {what}, over the limit of {limit}", hint="simplify the model")
-    bodies = {(f.domain, f.name): f for f in proto.functions}
+    bodies = {(domain, name): [(n.domain, n.op_type) for n in within] for domain, name, within in inside}
     sizes: dict[tuple[str, str], int] = {}
     pending = list(bodies)
     rounds = 0
@@ -236,7 +262,7 @@ def _refuse_large(proto: onnx.ModelProto) -> None:
         rounds += 1
         left = []
         for key in pending:
-            called = [(n.domain, n.op_type) for n in bodies[key].node]
+            called = bodies[key]
             if any(c in bodies and c not in sizes for c in called):
                 left.append(key)
             else:
@@ -244,7 +270,7 @@ def _refuse_large(proto: onnx.ModelProto) -> None:
         if len(left) == len(pending):
             break
         pending = left
-    total = sum(sizes.get((n.domain, n.op_type), 1) for n in proto.graph.node)
+    total = sum(sizes.get((n.domain, n.op_type), 1) for n in nodes)
     if total > MAX_NODES:
         raise ModelError(f"more than {MAX_NODES} nodes once its functions are inlined", hint="simplify the model")
 

@@ -18,7 +18,8 @@ from lipcert.errors import ModelError, UnsupportedModelError
 from lipcert.frontend.builder import GraphBuilder
 from lipcert.frontend.tensors import MALFORMED
 from lipcert.frontend.values import Integers, Known, Live, Refused, Value
-from lipcert.graph import Affine, Iteration, linear_terms
+from lipcert.graph import Affine, FixedPoint, Graph, Input, Iteration, linear_terms
+from lipcert.graph.nodes import renumbered
 from lipcert.graph.stretch import bias_of
 from lipcert.operators import Diagonal, Identity, LinearOperator, Product, Sum, compose
 
@@ -29,8 +30,11 @@ if TYPE_CHECKING:
 CONVERGED = "lipcert.converged"
 """Metadata of a Loop that defines a lipcert.FixedPoint: the fixed point is what its file means."""
 
+STATE = "lipcert.state"
+"""Metadata of a Loop that is read as a fixed point: a name for its state, in the self-check."""
+
 MAX_STEPS = 10_000
-"""That are read one by one."""
+"""Nodes of steps that are read one by one, of all Loops."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,15 +69,15 @@ def read_loop(node: ir.Node, value: Callable[[str], Value | None], used: Callabl
     """Which carried tensor is the state, and what its step is. `value` gives tensors by name."""
     outputs = [v.name or "" for v in node.outputs]
     label = f"Loop node {node.name or next(iter(outputs), '')!r}"
-    body = node.attributes["body"].value if "body" in node.attributes else None
+    body = _body(node, label)
     carried = len(node.inputs) - 2
-    if body is None or carried < 0 or len(body.inputs) != 2 + carried or len(body.outputs) != len(outputs) + 1:
+    if carried < 0 or len(body.inputs) != 2 + carried or len(body.outputs) != len(outputs) + 1:
         raise ModelError(f"{label}: its body does not have its inputs and outputs", hint=MALFORMED)
     wanted = [i for i, name in enumerate(outputs) if name and used(name)]
     if len(wanted) != 1 or wanted[0] >= carried:
+        which = "the values of each step" if any(i >= carried for i in wanted) else f"{len(wanted)} of its results"
         raise UnsupportedModelError(
-            f"{label}: {len(wanted)} of its results are used, or those of each step",
-            hint="a fixed-point iteration is read, of one state: use its last value only",
+            f"{label}: {which} are used", hint="a fixed-point iteration is read, of one state: use its last value only"
         )
     index = wanted[0]
     step, sources = _needed(body, index)
@@ -91,6 +95,16 @@ def read_loop(node: ir.Node, value: Callable[[str], Value | None], used: Callabl
     return LoopNode(node, label, index, start, _trips(node, body, value, label), body, step)
 
 
+def _body(node: ir.Node, label: str) -> ir.Graph:
+    spare = sorted(set(node.attributes) - {"body"})
+    if spare:
+        raise ModelError(f"{label}: it has no attribute {spare[0]!r}", hint=MALFORMED)
+    body = node.attributes.get("body")
+    if body is None or body.type.name != "GRAPH":
+        raise ModelError(f"{label}: its attribute body is no graph", hint=MALFORMED)
+    return body.value
+
+
 def _needed(body: ir.Graph, index: int) -> tuple[tuple[ir.Node, ...], set[str]]:
     """The nodes behind output 1 + index of a body, and the names of all that they read."""
     wanted = {body.outputs[1 + index].name}
@@ -101,8 +115,21 @@ def _needed(body: ir.Graph, index: int) -> tuple[tuple[ir.Node, ...], set[str]]:
             wanted.update(v.name for v in node.inputs if v is not None)
             for attribute in node.attributes.values():
                 if attribute.type.name == "GRAPH":
-                    wanted |= names_read(attribute.value)
+                    wanted |= _captured(attribute.value)
     return tuple(reversed(step)), {name for name in wanted if name}
+
+
+def _captured(graph: ir.Graph) -> set[str]:
+    """The names that a graph reads from outside of it."""
+    own = {v.name for v in graph.inputs} | set(graph.initializers)
+    read = {v.name for v in graph.outputs if v.name}
+    for node in graph:
+        own.update(v.name for v in node.outputs)
+        read.update(v.name for v in node.inputs if v is not None and v.name)
+        for attribute in node.attributes.values():
+            if attribute.type.name == "GRAPH":
+                read |= _captured(attribute.value)
+    return read - own
 
 
 def names_read(graph: ir.Graph) -> set[str]:
@@ -118,23 +145,51 @@ def names_read(graph: ir.Graph) -> set[str]:
 
 def _trips(node: ir.Node, body: ir.Graph, value: Callable[[str], Value | None], label: str) -> int | None:
     """The number of steps, where it does not depend on the data."""
-    first, condition = (value(v.name or "") if v is not None and v.name else None for v in node.inputs[:2])
-    if first is not None and not (isinstance(first, Integers) and first.data.size == 1):
+    given = [v.name if v is not None else None for v in node.inputs[:2]]
+    first, condition = (value(name) if name else None for name in given)
+    for name, found in zip(given, (first, condition), strict=True):
+        if name and found is None:
+            raise ModelError(f"{label}: reads {name!r}, which no earlier node produces", hint=MALFORMED)
+    if first is not None and not (
+        isinstance(first, Integers) and first.data.dtype == np.int64 and first.data.size == 1
+    ):
         raise UnsupportedModelError(f"{label}: its number of steps is no constant integer")
     if condition is not None and not (isinstance(condition, Integers) and bool(np.all(condition.data))):
         raise UnsupportedModelError(f"{label}: whether it begins at all is not certain")
-    name = body.outputs[0].name
-    while (producer := next((n for n in body if name in [v.name for v in n.outputs]), None)) is not None:
-        if producer.op_type != "Identity" or producer.inputs[0] is None:
-            break
-        name = producer.inputs[0].name
-    constant = producer is not None and producer.op_type == "Constant"
-    known = constant or name == body.inputs[1].name or isinstance(value(name or ""), Integers)
-    return int(first.data.reshape(-1)[0]) if known and isinstance(first, Integers) else None
+    most = int(first.data.reshape(-1)[0]) if isinstance(first, Integers) else None
+    if most is not None and most < 0:
+        raise ModelError(f"{label}: its number of steps is {most}", hint=MALFORMED)
+    goes_on = _goes_on(body, value)
+    if goes_on and most is None:
+        raise ModelError(f"{label}: it never ends", hint="give it a number of steps, or a condition to stop at")
+    if goes_on is False:
+        return 1 if most is None else min(1, most)
+    return most if goes_on else None
 
 
-def close(build: GraphBuilder, loop: LoopNode, state: Live, following: Value | None) -> Live:
-    """Append the fixed point of a step, given the next state."""
+def _goes_on(body: ir.Graph, value: Callable[[str], Value | None]) -> bool | None:
+    """What a body says at the end of each step, whatever the data; None where it depends on them."""
+    produced = {v.name or "": node for node in body for v in node.outputs}
+    name, seen = body.outputs[0].name or "", set[str]()
+    while name in produced and name not in seen and produced[name].op_type == "Identity" and produced[name].inputs:
+        seen.add(name)
+        source = produced[name].inputs[0]
+        name = (source.name if source is not None else None) or ""
+    if name == body.inputs[1].name:
+        return True  # as it was before the first step
+    stored = body.initializers[name].const_value if name in body.initializers else None
+    if name in produced:
+        node = produced[name]
+        held = node.attributes.get("value") if node.op_type == "Constant" else None
+        stored = held.value if held is not None and held.type.name == "TENSOR" else None
+    elif stored is None:
+        outside = value(name)
+        return bool(np.all(outside.data)) if isinstance(outside, Integers) else None
+    return bool(np.all(stored.numpy())) if stored is not None and stored.dtype.name == "BOOL" else None
+
+
+def close(build: GraphBuilder, loop: LoopNode, state: Live, following: Value | None) -> tuple[Live, float]:
+    """Append the fixed point of a step, given the next state; and how much of the state the step keeps."""
     if not isinstance(following, Live) or following.shape != state.shape:
         shape = "a constant" if not isinstance(following, Live) else f"of shape {list(following.shape)}"
         raise UnsupportedModelError(
@@ -146,9 +201,9 @@ def close(build: GraphBuilder, loop: LoopNode, state: Live, following: Value | N
     if CONVERGED not in loop.node.metadata_props:
         start = _start(build, loop.start)
         iteration = Iteration(loop.trips, kept, start)
-        steps = "its steps" if loop.trips is None else f"its {loop.trips} steps"
-        build.notes.append(f"{loop.label} is read as the fixed point that it tends to, not as {steps} (--unrolled)")
-    return build.fixed_point(state, body, iteration, loop.node.name or loop.result)
+        count = "steps" if loop.trips is None else f"{loop.trips} step{'s' * (loop.trips != 1)} (--unrolled)"
+        build.notes.append(f"{loop.label} is read as the fixed point that it tends to, not as its {count}")
+    return build.fixed_point(state, body, iteration, loop.node.name or loop.result), kept
 
 
 def _start(build: GraphBuilder, start: Live | Known) -> np.ndarray | None:
@@ -156,15 +211,19 @@ def _start(build: GraphBuilder, start: Live | Known) -> np.ndarray | None:
     bias = start.data if isinstance(start, Known) else None
     node = build.nodes[start.node] if isinstance(start, Live) else None
     if isinstance(node, Affine):
-        terms = linear_terms(build.so_far(), start.node, range(start.node)) if isinstance(start, Live) else {}
-        bias = node.bias if all(_multiple(op) == 0 for op in terms.values()) else None
+        sums: dict[int, Fraction | None] = {}
+        for source, op in zip(node.inputs, node.operators, strict=True):
+            before, share = sums.get(source, Fraction(0)), _multiple(op)
+            sums[source] = None if before is None or share is None else before + share
+        bias = node.bias if all(total == 0 for total in sums.values()) else None
     return bias.value.reshape(-1) if bias is not None and bias.is_exact else None
 
 
 def _undamped(build: GraphBuilder, loop: LoopNode, state: Live, following: Live) -> tuple[Live, float]:
     """f and c of a step that is c z + (1 - c) f(z); c is 0 where the state is not passed on."""
-    graph = build.so_far()
-    terms = linear_terms(graph, following.node, frozenset())
+    graph, places = _alone(build, state, following)
+    found = linear_terms(graph, places.index(following.node), frozenset())
+    terms = {places[position]: op for position, op in found.items()}
     if state.node not in terms:
         return following, 0.0
     kept = _multiple(terms.pop(state.node))
@@ -175,7 +234,7 @@ def _undamped(build: GraphBuilder, loop: LoopNode, state: Live, following: Live)
         )
     if kept == 1:
         raise UnsupportedModelError(f"{loop.label}: its step adds to the state: it has no fixed point of its own")
-    bias = bias_of(graph, following.node)
+    bias = bias_of(graph, places.index(following.node))
     shares = {source: _multiple(op) for source, op in terms.items()}
     if len(terms) == 1 and bias.is_exact and not bias.value.any() and next(iter(shares.values())) == 1 - kept:
         return Live(next(iter(terms)), state.shape), float(kept)
@@ -189,6 +248,20 @@ def _undamped(build: GraphBuilder, loop: LoopNode, state: Live, following: Live)
         loop.result,
     )
     return build.affine_node(body), float(kept)
+
+
+def _alone(build: GraphBuilder, state: Live, following: Live) -> tuple[Graph, list[int]]:
+    """The nodes of a step, with inputs in place of the earlier ones that it reads; and where each is in the whole."""
+    inside = range(state.node, len(build.nodes))
+    read = {following.node, *(source for position in inside for source in build.nodes[position].inputs)}
+    places = [*sorted(read - set(inside)), *inside]
+    new = {old: position for position, old in enumerate(places)}
+    nodes = [
+        renumbered(build.nodes[old], new) if old in inside else Input(str(old), build.nodes[old].shape)
+        for old in places
+    ]
+    end = FixedPoint(new[state.node], new[following.node], state.shape)
+    return Graph((*nodes, end), ()), places
 
 
 def _multiple(op: LinearOperator) -> Fraction | None:
@@ -219,7 +292,7 @@ def step_count(loop: LoopNode) -> int:
             f"{loop.label}: the data decide how many steps it runs",
             hint="leave --unrolled out: its fixed point is read",
         )
-    if not 0 <= loop.trips * max(1, len(loop.step)) <= MAX_STEPS:
+    if loop.trips * max(1, len(loop.step)) > MAX_STEPS:
         raise UnsupportedModelError(
             f"{loop.label}: {loop.trips} steps of {len(loop.step)} nodes are too many to read one by one",
             hint="leave --unrolled out: its fixed point is read",
@@ -227,16 +300,20 @@ def step_count(loop: LoopNode) -> int:
     return loop.trips
 
 
+def element_of(loop: LoopNode, values: Mapping[str, Value | Refused], module: ir.Model) -> int:
+    """The state's element type: as declared, or else that of the model's inputs."""
+    given = loop.node.inputs[2 + loop.carried]
+    formats = {v.name: v.dtype for v in module.graph.inputs}
+    kind = next(d for name, d in formats.items() if d is not None and isinstance(values.get(name or ""), Live))
+    return int(loop.body.inputs[2 + loop.carried].dtype or (given.dtype if given is not None else None) or kind)
+
+
 def body_model(loop: LoopNode, values: Mapping[str, Value | Refused], module: ir.Model) -> onnx.ModelProto:
     """The step as a model of its own, from the state and what else it reads that depends on the input."""
     import onnx
     import onnx_ir as ir
 
-    formats = {v.name: v.dtype for v in module.graph.inputs} | {
-        n: v.dtype for n, v in module.graph.initializers.items()
-    }
-    kind = next(d for name, d in formats.items() if d is not None and isinstance(values.get(name or ""), Live))
-    element = int(kind)
+    element = element_of(loop, values, module)
     body = ir.to_proto(loop.body)
     kept = {output.name for node in loop.step for output in node.outputs}
     nodes = [node for node in body.node if kept.intersection(node.output)]

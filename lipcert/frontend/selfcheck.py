@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 from lipcert.activations.templated import TemplatedGroups
 from lipcert.errors import ModelError, UnsupportedModelError
 from lipcert.frontend.convert import Converted, convert
-from lipcert.frontend.loops import body_model
+from lipcert.frontend.loops import STATE, body_model, element_of
 from lipcert.frontend.model import SelfCheck
 from lipcert.frontend.values import Known, Live
 from lipcert.graph import Affine, Elementwise, FixedPoint, Groupwise, Input, Node, Product, State
@@ -49,6 +49,7 @@ def check_import(converted: Converted, module: ir.Model, path: str) -> SelfCheck
     import onnx_ir as ir
 
     proto = ir.to_proto(ir.external_data.load_to_model(module))
+    states = _one_step(proto, converted, module)
     foreign = _without_templated(converted, proto)
     formats = {v.dtype.name for v in module.graph.inputs if v.dtype is not None and v.name in converted.graph.inputs}
     formats |= _inner_formats(proto)
@@ -57,7 +58,7 @@ def check_import(converted: Converted, module: ir.Model, path: str) -> SelfCheck
     # NumPy multiplies many small matrices here: more threads only wait for each other, for long on a busy machine
     with threadpool_limits(limits=1, user_api="blas"):
         _check_activations(converted, proto, tolerance, path)
-        return _check_tensors(converted, proto, foreign, tolerance, unit, path)
+        return _check_tensors(converted, proto, foreign, states, tolerance, unit, path)
 
 
 def check_loops(converted: Converted, module: ir.Model, path: str) -> list[SelfCheck]:
@@ -70,6 +71,41 @@ def check_loops(converted: Converted, module: ir.Model, path: str) -> list[SelfC
         read = convert(step)
         found += [check_import(read, step, path), *check_loops(read, step, path)]
     return found
+
+
+def _one_step(proto: onnx.ModelProto, converted: Converted, module: ir.Model) -> dict[str, int]:
+    """Loops that are read as fixed points run one step, from states that become inputs; others that are not read, too.
+
+    Names of those inputs, with the fixed points: files may have Loops that run for hours, or do not end.
+    """
+    import onnx
+
+    states = {loop.node.metadata_props[STATE]: (position, loop) for position, (loop, _) in converted.fixed.items()}
+    read = {name for name, value in converted.values.items() if isinstance(value, Live | Known)}
+    ends = [node for node in proto.graph.node if not read.intersection(node.output)]
+    ends += [node for node in proto.graph.node if converted.loops.keys() & set(node.output)]
+    loops = [n for node in ends for n in (node, *_inside(node)) if n.op_type == "Loop" and len(n.input) > 1]
+    for node in loops:
+        node.input[0] = "lipcert.one"
+        name = next((p.value for p in node.metadata_props if p.key == STATE), "")
+        if name in states:
+            _, loop = states[name]
+            node.input[2 + loop.carried] = name
+    if loops:
+        proto.graph.initializer.append(onnx.helper.make_tensor("lipcert.one", onnx.TensorProto.INT64, [], [1]))
+    for name, (_, loop) in states.items():
+        element = element_of(loop, converted.values, module)
+        proto.graph.input.append(onnx.helper.make_tensor_value_info(name, element, loop.start.shape))
+    return {name: position for name, (position, _) in states.items()}
+
+
+def _inside(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    """The nodes of a node's graphs."""
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            for inner in graph.node:
+                yield inner
+                yield from _inside(inner)
 
 
 def _without_templated(converted: Converted, proto: onnx.ModelProto) -> dict[str, int]:
@@ -99,7 +135,13 @@ def _inner_formats(proto: onnx.ModelProto) -> set[str]:
 
 
 def _check_tensors(
-    converted: Converted, proto: onnx.ModelProto, foreign: dict[str, int], tolerance: float, unit: float, path: str
+    converted: Converted,
+    proto: onnx.ModelProto,
+    foreign: dict[str, int],
+    states: dict[str, int],
+    tolerance: float,
+    unit: float,
+    path: str,
 ) -> SelfCheck:
     import onnx
 
@@ -110,7 +152,7 @@ def _check_tensors(
     proto.graph.output.extend(onnx.helper.make_empty_tensor_value_info(n) for n in names if n not in declared)
     session = _session(proto, path)
     types = {i.name: i.type for i in session.get_inputs()}
-    points = _points(converted, foreign)
+    points = _points(converted, foreign, states)
     worst, worst_name = 0.0, names[0]
     unseen = set(names)
     constants = [n for n in names if isinstance(converted.values[n], Known)]
@@ -127,7 +169,9 @@ def _check_tensors(
             raise _cannot_run(error, path) from error
         references = {n: np.asarray(r) for n, r in zip(names, theirs, strict=True)}
         given = {n: x.astype(np.float64) for n, x in feed.items()}
-        comparison = _Comparison(converted, given, {place: n for n, place in foreign.items()}, references, unit)
+        begun = {converted.graph.nodes[place].inputs[0]: n for n, place in states.items()}
+        places = {place: n for n, place in foreign.items()}
+        comparison = _Comparison(converted, given, places, begun, references, unit)
         for name in constants:
             value = converted.values[name]
             assert isinstance(value, Known)
@@ -239,10 +283,13 @@ class _Comparison:
         converted: Converted,
         inputs: dict[str, np.ndarray],
         foreign: dict[int, str],
+        states: dict[int, str],
         theirs: dict[str, np.ndarray],
         unit: float,
     ) -> None:
         self.converted, self.inputs, self.foreign, self.unit = converted, inputs, foreign, unit
+        self.states = states
+        """The inputs that States begin at."""
         self.known = {
             v.node: theirs[n] for n in theirs if isinstance(v := converted.values[n], Live) and theirs[n].size == v.size
         }
@@ -255,11 +302,15 @@ class _Comparison:
         """Position and our value of one node after another; only what later nodes need is kept."""
         for position, node in enumerate(self.converted.graph.nodes):
             hidden = isinstance(node, Groupwise) and isinstance(node.function, TemplatedGroups)
-            free = isinstance(node, Input | State | FixedPoint) or hidden or position in self.foreign
+            free = isinstance(node, Input | State) or hidden or position in self.foreign
             if position in self.foreign:
                 value = self.inputs[self.foreign[position]].reshape(-1)
-            elif isinstance(node, State | FixedPoint):  # what onnxruntime ends with: the step is checked by itself
-                value = self._found(position)
+            elif isinstance(node, State):  # that of a Loop that is refused has no input
+                begun = self.states.get(position)
+                value = np.zeros(size_of(node.shape)) if begun is None else self.inputs[begun].reshape(-1)
+            elif isinstance(node, FixedPoint):  # onnxruntime has run one step
+                kept = self._kept(position)
+                value = kept * self.given(node.state) + (1 - kept) * self.given(node.body)
             elif hidden:  # a part of what a template stands for
                 value = np.zeros(size_of(node.shape))
             else:
@@ -270,12 +321,9 @@ class _Comparison:
                     self.spread[position] = self.margin(position, value)
             yield position, value
 
-    def _found(self, position: int) -> np.ndarray:
-        """The result of the loop that a State or a FixedPoint belongs to; zero inside of other loops."""
-        loops = self.converted.graph.nodes
-        at = next(i for i, n in enumerate(loops) if isinstance(n, FixedPoint) and position in (i, n.state))
-        found = self.known.get(at)
-        return np.zeros(size_of(loops[at].shape)) if found is None else found.reshape(-1).astype(np.float64)
+    def _kept(self, position: int) -> float:
+        """How much of the state a step keeps."""
+        return self.converted.fixed[position][1] if position in self.converted.fixed else 0.0
 
     def given(self, position: int) -> np.ndarray:
         if position in self.known:
@@ -304,7 +352,7 @@ class _Comparison:
         A sum of n products is allowed 4 sqrt(n) roundings: what random ones add up to, not the worst case.
         """
         node = self.converted.graph.nodes[position]
-        if isinstance(node, Input):
+        if isinstance(node, Input | State):
             return np.zeros_like(value)
         with np.errstate(all="ignore"):
             if isinstance(node, Elementwise):
@@ -316,6 +364,10 @@ class _Comparison:
             if isinstance(node, Groupwise):
                 low, high = self._around(node.input, 4 * np.sqrt(node.function.width))
                 return node.function.jacobian(low, high).forward(high - low) + 4 * self.unit * np.abs(value)
+            if isinstance(node, FixedPoint):
+                kept = self._kept(position)
+                size = np.abs(kept * self.given(node.state)) + np.abs((1 - kept) * self.given(node.body))
+                return np.abs(1 - kept) * self._spread(node.body) + 4 * self.unit * (size + np.abs(value))
             if isinstance(node, Product):
                 left, right = np.abs(self.given(node.left)), np.abs(self.given(node.right))
                 return left * self._spread(node.right) + right * self._spread(node.left) + 4 * self.unit * np.abs(value)
@@ -338,10 +390,11 @@ class _Comparison:
         return np.where(np.isnan(given), -np.inf, given - reach), np.where(np.isnan(given), np.inf, given + reach)
 
 
-def _points(converted: Converted, foreign: dict[str, int]) -> list[dict[str, np.ndarray]]:
+def _points(converted: Converted, foreign: dict[str, int], states: dict[str, int]) -> list[dict[str, np.ndarray]]:
     random = np.random.default_rng(0)
     shapes = {info.name: info.shape for info in converted.inputs}
     shapes |= {name: converted.values[name].shape for name in foreign}
+    shapes |= {name: converted.graph.nodes[position].shape for name, position in states.items()}
 
     def draw(scale: float, shift: float) -> dict[str, np.ndarray]:
         return {

@@ -187,10 +187,15 @@ def loop() -> onnx.NodeProto:
     return node("Loop", ["times", "", "x"], ["y"], name="the_node", body=body)
 
 
-def test_loops_are_refused() -> None:
+def test_loops_whose_steps_are_used_one_by_one_are_refused() -> None:
+    """Others: test_loops.py."""
     proto = model([loop()], {"x": (2, 3)}, ["y"], {"times": np.array(3)})
+    body = proto.graph.node[0].attribute[0].g
+    body.node.append(node("Cast", [body.input[0].name], ["number"], to=TensorProto.FLOAT))
+    body.node.append(node("Add", [body.output[1].name, "number"], ["counted"]))
+    body.output[1].name = "counted"
     session(proto)
-    assert_unsupported(proto, "Loop", "the_node", "opset 20")
+    assert_unsupported(proto, "Loop", "the_node", "number of the step")
 
 
 SECOND_OUTPUTS: list[tuple[str, list[np.ndarray], dict[str, Any]]] = [

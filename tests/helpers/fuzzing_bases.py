@@ -13,6 +13,8 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from lipcert.frontend.fixed_point_form import define_functions
+from tests.helpers import loop_models
 from tests.helpers.onnx_models import integers, model, random_weights
 from tests.helpers.paths import MODELS
 
@@ -203,6 +205,24 @@ def loop() -> Draft:
     return Draft(model(nodes, {"x": (2, 3)}, ["y"], weights))
 
 
+def equilibrium() -> Draft:
+    """A fixed point by a function, a damped Loop, and a Loop inside of a Loop."""
+    definition = {"kind": "linear", "activation": "Relu", "step": 0.5, "iterations": 50, "tolerance": 1e-6}
+    draft = Draft(loop_models.nested(1))
+    draft.proto.graph.node[0].output[0] = "n"
+    nodes = [*loop_models.F, *loop_models.STEPS["average"], *loop_models.CONDITIONS["tolerance"]]
+    damped = loop_models.body_graph(nodes)
+    draft.proto.graph.node.extend(
+        (
+            node("Loop", ["trips", "true", "z0"], ["d"], body=damped, name="damped"),
+            node("Add", ["n", "d"], ["s"]),
+            node("FixedPoint", ["s", "At"], ["y"], domain="lipcert", **definition),
+        )
+    )
+    draft.proto.opset_import.append(helper.make_opsetid("lipcert", 1))
+    return Draft(define_functions(draft.proto))
+
+
 def external() -> Draft:
     """Weights in one file beside the model, one after the other."""
     nodes = [node("Gemm", ["x", "w", "b"], ["h"]), node("Relu", ["h"], ["r"]), node("MatMul", ["r", "v"], ["y"])]
@@ -236,7 +256,19 @@ def stored_in_fields() -> Draft:
 
 
 BUILDERS: tuple[Callable[[], Draft], ...] = (
-    *(convolutional, averaging, maxmin, transformer, shapes, functions, conditional, loop, external, stored_in_fields),
+    *(
+        convolutional,
+        averaging,
+        maxmin,
+        transformer,
+        shapes,
+        functions,
+        conditional,
+        loop,
+        equilibrium,
+        external,
+        stored_in_fields,
+    ),
 )
 
 

@@ -14,3 +14,7 @@ MODELS = ROOT / "models"
 
 PACKAGE = Path(lipcert.__file__).resolve().parents[1]
 """The folder that the package under test was imported from."""
+
+IMPLICIT = MODELS / "digits_implicit.onnx"
+EXPLICIT = sorted(path for path in MODELS.glob("*.onnx") if path != IMPLICIT)
+"""The sample networks without a fixed point."""

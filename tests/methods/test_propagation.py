@@ -26,7 +26,7 @@ from lipcert.problem import Ball, Box, Problem, Query, pose
 from tests.certificate.test_linear_bounds import GRAPHS
 from tests.helpers.graphs import ALL_FUNCTIONS
 from tests.helpers.inequalities import NETWORKS
-from tests.helpers.paths import MODELS
+from tests.helpers.paths import EXPLICIT, IMPLICIT
 from tests.helpers.pieces import some_pieces
 from tests.soundness.test_bounds import one_layer, random_region
 
@@ -155,7 +155,7 @@ def test_slopes_that_are_found_for_many_regions_are_proven_one_by_one(name: str)
     assert after < 0.999 * before
 
 
-@pytest.mark.parametrize("path", sorted(MODELS.glob("*.onnx")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", EXPLICIT, ids=lambda path: path.stem)
 def test_single_precision_is_near_on_sample_networks(path: Path) -> None:
     graph = lipcert.load(path).graph
     rng = np.random.default_rng([*path.stem.encode()])
@@ -163,3 +163,9 @@ def test_single_precision_is_near_on_sample_networks(path: Path) -> None:
     for region in regions:
         net = network_of(graph, region, torch.float32).net(regions_on([region], CPU, torch.float32))
         assert_like_kernel(net, whole_net(pose(graph, Query(region=region)), Arithmetic()), 0, 1e-4)
+
+
+def test_fixed_points_are_left_to_other_methods() -> None:
+    graph = lipcert.load(IMPLICIT).graph
+    with pytest.raises(NotProvedError, match="fixed points"):
+        network_of(graph, Ball(np.zeros(graph.size(0)), 0.01, math.inf), torch.float64)

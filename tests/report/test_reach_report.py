@@ -17,7 +17,7 @@ from lipcert.arithmetic.enclosure import exact
 from lipcert.certificate.encoding import decode_array
 from lipcert.errors import UsageError
 from lipcert.frontend import Model
-from lipcert.graph import Affine, Elementwise, Graph, Input, Output
+from lipcert.graph import Affine, Elementwise, Graph, Input, Output, evaluate
 from lipcert.operators import Dense
 from lipcert.planning.reach import solve_reach
 from lipcert.problem import Ball, Box, Everywhere, Margin, Problem, Query, Region, SomeOutputs, pose
@@ -25,7 +25,7 @@ from lipcert.report.reach import REACH_SCHEMA, ReachReport, build_reach
 from lipcert.report.reading import parse_any
 from tests.helpers.graphs import random_graph
 from tests.helpers.onnx_models import session
-from tests.helpers.paths import MODELS
+from tests.helpers.paths import EXPLICIT, IMPLICIT, MODELS
 from tests.helpers.reports import model_of
 from tests.helpers.sampling import random_points, realise, values
 
@@ -35,7 +35,7 @@ ROUNDING = 1e-10
 FLOAT32 = 1e-4
 """Of onnxruntime, relative to the largest output."""
 
-NETWORKS = sorted(path.name for path in MODELS.glob("*.onnx"))
+NETWORKS = [path.name for path in EXPLICIT]
 
 KINDS = ("1", "2", "inf", "box", "point", "flat box")
 
@@ -104,6 +104,18 @@ def test_the_box_of_a_sample_network_holds_its_outputs(name: str) -> None:
     assert report.status == "certified"
     assert report.attained is not None
     assert not faults(pose(model.graph, Query(region=region)), report, rng, count=600)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_box_of_an_implicit_network_holds_its_outputs(kind: str) -> None:
+    rng = np.random.default_rng(KINDS.index(kind))
+    model = lipcert.load(IMPLICIT)
+    region = region_of(kind, rng, 64, size=0.05)
+    report = lipcert.reach(model, region=region)
+    assert report.status == "certified"
+    points = random_points(region, 64, rng, 400)
+    seen = evaluate(model.graph, {"image": points})[model.graph.outputs[0].node]
+    assert np.all((report.lower - 1e-9 <= seen) & (seen <= report.upper + 1e-9))
 
 
 @pytest.mark.parametrize("kind", KINDS)

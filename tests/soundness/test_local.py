@@ -10,13 +10,13 @@ import pytest
 
 import lipcert
 from lipcert.errors import UnsupportedModelError
-from lipcert.graph import Graph
+from lipcert.graph import Graph, evaluate
 from lipcert.problem import Ball, Norm, Query, Region, pose
 from lipcert.report import Report
 from tests.certificate.test_linear_bounds import GRAPHS
 from tests.helpers.graphs import ALL_FUNCTIONS, random_graph
 from tests.helpers.inequalities import NETWORKS
-from tests.helpers.paths import MODELS
+from tests.helpers.paths import EXPLICIT, IMPLICIT
 from tests.helpers.reports import model_of
 from tests.helpers.sampling import NORM_PAIRS, jacobians, operator_norms, random_points, realise
 from tests.soundness.test_bounds import one_layer, random_region
@@ -93,15 +93,30 @@ def test_branching_ends_at_what_is_attained() -> None:
         assert report.upper <= 1.06 * report.lower
 
 
-@pytest.mark.parametrize("path", sorted(MODELS.glob("*.onnx")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", EXPLICIT, ids=lambda path: path.stem)
 def test_no_attained_value_exceeds_the_bound_of_a_sample_network(path: Path) -> None:
     """At small balls; every pair of norms, one after another."""
     model = lipcert.load(path)
     rng = np.random.default_rng([*str(path).encode()])
     size = model.graph.size(next(iter(model.graph.inputs.values())))
-    pair = NORM_PAIRS[sorted(MODELS.glob("*.onnx")).index(path) % 9]
+    pair = NORM_PAIRS[EXPLICIT.index(path) % 9]
     region = Ball(rng.random(size), 0.003, pair[0])
     report = lipcert.bound(model, norm_in=pair[0], norm_out=pair[1], region=region, method="local", timeout=1.0)
     assert report.upper is not None
     assert report.lower <= report.upper
     assert sampled(model.graph, region, pair, rng, 20) <= report.upper * MARGIN
+
+
+@pytest.mark.parametrize("pair", NORM_PAIRS[::4])
+def test_no_attained_ratio_exceeds_the_bound_of_an_implicit_network(pair: tuple[Norm, Norm]) -> None:
+    """Its fixed points at pairs of points."""
+    model = lipcert.load(IMPLICIT)
+    rng = np.random.default_rng(int(pair[1] != math.inf))
+    region = Ball(rng.random(64), 0.003, pair[0])
+    report = lipcert.bound(model, norm_in=pair[0], norm_out=pair[1], region=region, method="local", timeout=1.0)
+    assert report.upper is not None
+    assert report.lower <= report.upper
+    points = random_points(region, 64, rng, 400)
+    here, there = np.split(evaluate(model.graph, {"image": points})[model.graph.outputs[0].node], 2)
+    moved = np.linalg.norm(points[:200] - points[200:], pair[0], axis=1)
+    assert np.all(np.linalg.norm(here - there, pair[1], axis=1) <= report.upper * moved + 1e-8)
