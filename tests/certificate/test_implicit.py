@@ -15,6 +15,7 @@ from lipcert.certificate import BoxClaim, verify_box
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.boxes import Bounds, propagate
 from lipcert.certificate.claim import Equilibrium
+from lipcert.certificate.derivative import bound_rows, chain_rule
 from lipcert.certificate.implicit import (
     Layer,
     _faces_hold,
@@ -27,12 +28,14 @@ from lipcert.certificate.implicit import (
     surroundings,
     well_posed_form,
 )
-from lipcert.certificate.linear_bounds import linear_boxes
+from lipcert.certificate.linear_bounds import Pieces, in_ramps, linear_boxes, piece_nets, whole_net
 from lipcert.certificate.solved import dominated, solved, turned
+from lipcert.certificate.witness import derivative_along
 from lipcert.errors import NotProvedError
 from lipcert.graph import Elementwise, FixedPoint, Graph, Groupwise, Input, Output, State
 from lipcert.methods.implicit import with_equilibria
 from lipcert.methods.implicit.multipliers import find_multipliers
+from lipcert.methods.implicit.solution import values_at
 from lipcert.operators import Diagonal
 from lipcert.problem import Ball, Box, Problem, Query, pose
 from tests.helpers.equilibria import Network, Stage, affine, contracting, determinants, iterated, monotone
@@ -627,3 +630,137 @@ def test_a_loop_within_a_loop_is_no_layer() -> None:
     graph = Graph(nodes, (Output("y", 8),))
     with pytest.raises(NotProvedError):
         layers_of(graph, Arithmetic())
+
+
+# Inverses that are not what they should be.
+
+
+def test_an_inverse_that_is_zero_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The map is then that of every point to itself."""
+    rng = np.random.default_rng(40)
+    problem = posed(network(contracting(rng, 4), Relu(), rng), Ball(np.full(2, 5.0), 0.1, inf))
+    by = Arithmetic()
+    (layer,) = layers_of(problem.graph, by).values()
+    around = around_of(problem, layer, by)
+    monkeypatch.setattr(np.linalg, "inv", np.zeros_like)
+    assert image(problem, layer, (-np.ones(4), np.ones(4)), around, by) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("off", [0.03, 0.3, 3.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_inverses_may_be_far_off(off: float, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is proven with them holds all the same: of boxes, of the rows of Jacobians, and of a derivative."""
+    rng = np.random.default_rng([seed, 41])
+    net = network(contracting(rng, 4, 0.6), (Relu(), Tanh(), LeakyRelu(0.2))[seed], rng)
+    region = Ball(rng.normal(size=2), 0.3, inf)
+    right = np.linalg.inv
+    noise = np.random.default_rng(seed)
+    y, jacobians, _ = net.run(random_points(region, 2, rng, 300))
+    middle, d = region.center, rng.normal(size=2)
+    _, there, near = net.run(middle[None])
+    assert near[0] > 1e-6
+
+    def held(around: Ball) -> Problem:
+        """With a box that faces prove."""
+        stage = net.stages[0]
+        assert stage.a is not None
+        v = iterated(stage, middle[None] @ stage.b.T + stage.bias)[0]
+        reach = 1.01 * np.linalg.solve(np.eye(4) - np.abs(stage.a), np.abs(stage.b).sum(axis=1) * around.eps + 1e-6)
+        problem = posed(net, around)
+        (state,) = (i for i, node in enumerate(problem.graph.nodes) if isinstance(node, State))
+        return replace(problem, equilibria=(Equilibrium(state, NONE, v - reach, v + reach),))
+
+    problem, single = held(region), held(Ball(middle, 0.0, inf))
+
+    def wrong(matrix: np.ndarray) -> np.ndarray:
+        found = right(matrix)
+        return np.asarray(found * (1 + off * noise.normal(size=found.shape)))
+
+    monkeypatch.setattr(np.linalg, "inv", wrong)
+    by = Arithmetic()
+    low, high = linear_boxes(problem, by)[problem.y]
+    assert np.all(low - ROOM <= y)
+    assert np.all(y <= high + ROOM)
+    again = in_ramps(problem, by)
+    try:
+        net_of = whole_net(problem, by)
+        rows = bound_rows(again, chain_rule(again, by), net_of, np.arange(4)[None], 3, by)
+        least, most = rows.entries()
+        assert np.all(least[0] - ROOM <= jacobians)
+        assert np.all(jacobians <= most[0] + ROOM)
+    except NotProvedError:
+        assert off > 0.1
+    try:
+        slope = derivative_along(single, middle, d, by)
+    except NotProvedError:
+        return
+    assert np.all(slope.lower() - ROOM <= there[0] @ d)
+    assert np.all(there[0] @ d <= slope.upper() + ROOM)
+
+
+# Pieces of a region.
+
+
+def cut_pieces(graph: Graph, values: list[np.ndarray], rng: np.random.Generator) -> tuple[Pieces, np.ndarray]:
+    """Six pieces, cut at any nodes where values go or at zero, and (pieces, K) which points are in them."""
+    count, total = 6, len(values[0])
+    ends: dict[int, Bounds] = {}
+    inside = np.ones((count, total), dtype=bool)
+    for b in range(count):
+        for _ in range(int(rng.integers(1, 4))):
+            node = int(rng.integers(len(graph.nodes)))
+            entry, below = int(rng.integers(graph.size(node))), bool(rng.integers(2))
+            v = values[node][:, entry]
+            at = 0.0 if rng.random() < 0.4 and v.min() < 0 < v.max() else float(rng.choice(v))
+            if node not in ends:
+                shape = count, graph.size(node)
+                ends[node] = np.full(shape, -inf), np.full(shape, inf)
+            low, high = ends[node]
+            if below:
+                high[b, entry] = min(high[b, entry], at)
+                inside[b] &= v <= at
+            else:
+                low[b, entry] = max(low[b, entry], at)
+                inside[b] &= v >= at
+    return Pieces(count, ends), inside
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", range(3))
+def test_pieces_hold_the_solutions_and_the_jacobians_in_them(kind: str, seed: int) -> None:
+    rng = np.random.default_rng([*kind.encode(), seed, 1])
+    net = network(*KINDS[kind](rng), rng)
+    region = Ball(rng.normal(size=2), 0.3, (inf, 2.0, 1.0)[seed])
+    by = Arithmetic()
+    problem = with_equilibria(posed(net, region), by)
+    posed_again = in_ramps(problem, by)
+    whole = whole_net(problem, by)
+    x = random_points(region, 2, rng, 400)
+    y, jacobians, near = net.run(x)
+    values = values_at(posed_again, x, by)
+    good = np.all(np.abs(values[posed_again.y] - y) < 1e-8, axis=1) & (near > 1e-9)
+    assert good.sum() > 200
+    values, jacobians = [v[good] for v in values], jacobians[good]
+    rule = chain_rule(posed_again, by)
+    seen = 0
+    for steps in range(8):
+        pieces, inside = cut_pieces(posed_again.graph, values, rng)
+        bounded = piece_nets(problem, pieces, whole, by)
+        assert not np.any(inside[bounded.empty])
+        try:
+            rows = bound_rows(posed_again, rule, bounded.net, np.tile(np.arange(4), (pieces.count, 1)), steps, by)
+        except NotProvedError:
+            rows = None
+        for b, points in enumerate(inside):
+            if bounded.empty[b] or not points.any():
+                continue
+            for i, (low, high) in enumerate(bounded.net.boxes):
+                box = (low[b], high[b]) if len(low) > 1 else (low[0], high[0])
+                assert np.all(values[i][points] >= box[0] - ROOM), (i, b)
+                assert np.all(values[i][points] <= box[1] + ROOM), (i, b)
+            if rows is not None:
+                low, high = rows.entries()
+                assert np.all(jacobians[points] >= low[b] - ROOM), (steps, b)
+                assert np.all(jacobians[points] <= high[b] + ROOM), (steps, b)
+                seen += 1
+    assert seen > 0
