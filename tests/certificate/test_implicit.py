@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -22,6 +23,7 @@ from lipcert.certificate.implicit import (
     check_box,
     check_unique,
     chord_slopes,
+    contraction,
     gains,
     image,
     layers_of,
@@ -155,6 +157,17 @@ def test_ill_posed_layers_are_refused(name: str, sign: float) -> None:
     with np.errstate(all="ignore"):
         found = find_multipliers(layer)
     assert found is None or not is_unique(layer, found)
+
+
+@pytest.mark.parametrize("name", ILL)
+def test_weights_are_not_trusted(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        sys.modules["lipcert.certificate.implicit"], "majorant_weights", lambda layer: np.ones(layer.size)
+    )
+    assert not is_unique(layer_of(ILL[name], Relu()), NONE)
+    down = layer_of(np.array([[-1.6]]), LeakyRelu(-0.7))  # the slope -0.7 makes 1.12 of it
+    assert not is_unique(down, NONE)
+    assert contraction(down, np.ones(1)) == pytest.approx(1.12)
 
 
 @pytest.mark.parametrize("name", WELL)
