@@ -48,6 +48,8 @@ GAIN = 1.01
 ROOM = 1e-6
 """Relative, in a norm that is proven by a Cholesky factorisation."""
 
+SHORT = 2.0**-20
+
 
 @dataclass(frozen=True, eq=False)
 class Layer:
@@ -148,7 +150,7 @@ def well_posed_form(layer: Layer, multipliers: np.ndarray) -> tuple[np.ndarray, 
     total = Enclosure(np.diag(2 * multipliers))
     both = (t * (Enclosure(low) + Enclosure(high))).reshape((-1, 1)) * a
     total = total - (both + both.rearrange(np.transpose))
-    if np.any(low * high):
+    if np.any((low != 0) & (high != 0)):
         product = (t * Enclosure(low) * Enclosure(high)).reshape((-1, 1)) * a
         square = a.rearrange(np.transpose) @ product
         total = total + square + square.rearrange(np.transpose)
@@ -161,8 +163,10 @@ def majorant(layer: Layer) -> np.ndarray:
     """Of A times the slope that is largest in size: absolute values, but for the diagonal (rounded to nearest)."""
     low, high = layer.slopes()
     steepest = np.where(np.abs(high) >= np.abs(low), high, low)
+    diagonal = np.diag(layer.matrix.value)
     found = np.abs(steepest[:, None] * layer.matrix.value)
-    np.fill_diagonal(found, steepest * np.diag(layer.matrix.value))
+    both = np.maximum(low * diagonal, high * diagonal)
+    np.fill_diagonal(found, np.where((low < 0) & (high > 0), both, steepest * diagonal))
     return found
 
 
@@ -218,9 +222,9 @@ def reach_of(
     ball = problem.query.region
     if source == problem.x and isinstance(ball, Ball):
         return mul_up(by.norms(size, dual(ball.norm)), ball.eps)
-    if not np.all(np.isfinite(radius)):
-        return np.where(np.any((size > 0) & ~np.isfinite(radius), axis=1), np.inf, 0.0)
-    return inflate(size @ radius, size.shape[1])
+    endless = ~np.isfinite(radius)
+    found = inflate(size @ np.where(endless, 0.0, radius), size.shape[1])
+    return np.where(np.any((size != 0) & endless, axis=1), np.inf, found)
 
 
 def check_box(problem: Problem, layer: Layer, claimed: Equilibrium, boxes: list[Bounds], by: Arithmetic) -> Bounds:
@@ -254,9 +258,9 @@ def _faces_hold(problem: Problem, layer: Layer, box: Bounds, around: Surrounding
     def itself(end: np.ndarray) -> Enclosure:
         return Enclosure(end) - diagonal * hull(*layer.activation.enclose(end, end))
 
-    free = np.isinf(low), np.isinf(high)  # nothing is claimed there, and the box is closed at infinity
-    below = free[0] | (itself(low).upper() <= beside.lower())
-    return bool(np.all(below) and np.all(free[1] | (itself(high).lower() >= beside.upper())) and not np.any(free))
+    finite = np.all(np.isfinite(low)) and np.all(np.isfinite(high))
+    below, above = itself(low).upper() <= beside.lower(), itself(high).lower() >= beside.upper()
+    return bool(finite and np.all(below) and np.all(above))
 
 
 def narrowed(problem: Problem, layer: Layer, box: Bounds, around: Surroundings, by: Arithmetic) -> Bounds:
@@ -285,15 +289,16 @@ def gains(
     y) / 2 for every y, of which A_i is nearly one.
     """
     low, high = layer.slopes()
-    if np.any(low * high < 0):
+    if np.any((low < 0) & (high > 0)):
         return None
     n, a, t = layer.size, layer.matrix, Enclosure(multipliers)
     transposed = a.rearrange(np.transpose)
     into = Enclosure(np.eye(n)) * (t * (Enclosure(low) + Enclosure(high)))
-    if np.any(low * high):
+    if np.any((low != 0) & (high != 0)):
         into = into - transposed * (t * Enclosure(2 * low) * Enclosure(high))
     values = hull(*layer.activation.enclose(middle, middle)).reshape((-1, 1))
     lack = (Enclosure(middle) - (a @ values).reshape((n,)) - around.center).magnitude()
+    # columns of the little that the middle lacks are as long as others, and the z that go with them short
     parts: list[tuple[Enclosure, Norm]] = [(Enclosure(np.diag(lack)), math.inf)]
     for source, op, radius in around.radii:
         ball = problem.query.region
@@ -301,8 +306,11 @@ def gains(
             return None
         norm = ball.norm if source == problem.x and isinstance(ball, Ball) else math.inf
         parts.append((by.dense(op) * Enclosure(radius), norm))
-    count = float(sum(part.shape[1] if norm > 2 else 1 for part, norm in parts))
-    moved = into @ stack([part for part, _ in parts], 1)
+    largest = max((float(np.abs(part.value).max(initial=0.0)) for part, _ in parts[1:]), default=0.0)
+    ratio = lack.max(initial=0.0) / largest if largest > 0 else 1.0
+    short = 2.0 ** float(np.clip(np.ceil(np.log2(ratio + SHORT)), -20, 0))
+    count = n * short**2 + float(sum(part.shape[1] if norm > 2 else 1 for part, norm in parts[1:]))
+    moved = into @ stack([Enclosure(np.diag(lack / short)), *(part for part, _ in parts[1:])], 1)
     form, error = (side[0] / 2 for side in well_posed_form(layer, multipliers))
     try:
         least = float(np.linalg.eigvalsh(form)[0]) / 2
@@ -310,10 +318,11 @@ def gains(
         rows = Enclosure(np.linalg.solve(form, a.value.T).T)
     except np.linalg.LinAlgError:
         return None
-    inside = Enclosure(form) - (moved @ moved.rearrange(np.transpose)) * Enclosure(np.array(down(1 / nu)))
-    if not (_is_positive(inside, error, by) and _is_positive(Enclosure(form - np.diag(np.full(n, least))), error, by)):
+    inside = Enclosure(form) - (moved @ moved.rearrange(np.transpose)) * Enclosure(np.array(up(1 / nu)))
+    shifted = Enclosure(form) - Enclosure(np.diag(np.full(n, least)))
+    if not (_is_positive(inside, error, by) and _is_positive(shifted, error, by)):
         return None
-    total = up(nu * count)
+    total = float(up(nu * up(count)))
     # |y' (K - form) y| <= sum of error_i y_i^2, and |y' (K - form)|_2 <= sum of error_i |y_i|
     squares = ((rows @ Enclosure(form, np.diag(error))) * rows).total().upper()[:, 0]
     rest = norm_up((a - rows @ Enclosure(form)).magnitude(), 2) + inflate(rows.magnitude() @ error, n)

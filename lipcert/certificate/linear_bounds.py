@@ -77,19 +77,21 @@ def paired(problem: Problem, by: Arithmetic) -> Problem:
     found = by.kept(("pairs", problem.graph), lambda: in_pairs(problem.graph))
     if found is None:
         raise NotProvedError("no group can be written in pairs")
-    equilibria = tuple(replace(e, state=found.place[e.state]) for e in problem.equilibria)
-    return replace(
-        problem, graph=found.graph, x=found.place[problem.x], y=found.place[problem.y], equilibria=equilibria
-    )
+    return _moved(problem, found)
 
 
 def in_ramps(problem: Problem, by: Arithmetic) -> Problem:
     """The problem of the graph with ramps."""
-    found = ramped(problem.graph, by)
-    equilibria = tuple(replace(e, state=found.place[e.state]) for e in problem.equilibria)
-    return replace(
-        problem, graph=found.graph, x=found.place[problem.x], y=found.place[problem.y], equilibria=equilibria
-    )
+    return _moved(problem, ramped(problem.graph, by))
+
+
+def _moved(problem: Problem, found: Ramped) -> Problem:
+    """The problem of a graph that was written otherwise."""
+    place, known = found.place, problem.equilibria
+    if not all(0 <= e.state < len(place) for e in known):
+        raise NotProvedError("an implicit layer is said to be at a node that there is not")
+    equilibria = tuple(replace(e, state=place[e.state]) for e in known)
+    return replace(problem, graph=found.graph, x=place[problem.x], y=place[problem.y], equilibria=equilibria)
 
 
 def whole_net(problem: Problem, by: Arithmetic, slopes: tuple[Slopes, ...] = ()) -> Net:

@@ -17,6 +17,9 @@ from lipcert.operators import Identity, LinearOperator, enclosed, transpose
 
 TINY = 1e-290
 
+ROOM = 1e-9
+"""Relative, in what is solved for in float64."""
+
 
 @dataclass(frozen=True, eq=False)
 class Solved:
@@ -104,12 +107,13 @@ def dominated(matrices: np.ndarray, start: np.ndarray, which: np.ndarray) -> np.
     G r < r for some r > 0 shows that the powers of G tend to zero, so that r <= (I - G)^-1 start.
     """
     n = start.shape[1]
-    start = up(start + (1e-12 * start.max(axis=1, keepdims=True) + TINY))
+    start = up(start + TINY)
+    roomy = start * (1 + ROOM) + ROOM * start.max(axis=1, keepdims=True)
     found = np.full(start.shape, np.inf)
     for piece, matrix in enumerate(matrices):
         cases = np.arange(len(start)) if len(matrices) == 1 else np.flatnonzero(which == piece)
         try:
-            guess = np.linalg.solve(np.eye(n) - matrix, start[cases].T).T * (1 + 1e-9)
+            guess = np.linalg.solve(np.eye(n) - matrix, roomy[cases].T).T
         except np.linalg.LinAlgError:
             continue
         holds = np.all(up(start[cases] + inflate(guess @ matrix.T, n)) <= guess, axis=1) & np.all(guess > 0, axis=1)

@@ -63,7 +63,12 @@ def in_pairs(problem: Problem, by: Arithmetic) -> Problem | None:
 def choose_boxes(problem: Problem, progress: Progress) -> Chosen:
     """Linear bounds if the region is bounded and they take a share of the time that is left."""
     by = progress.arithmetic
-    intervals = propagate(problem, by)
+    try:
+        intervals = propagate(problem, by)
+    except NotProvedError:
+        if not problem.equilibria:
+            raise
+        intervals = propagate(replace(problem, equilibria=()), by)  # these are in boxes of planes only
     implicit = is_implicit(problem) and not problem.equilibria
     if not progress.linear or isinstance(problem.query.region, Everywhere) or implicit:
         return Chosen(intervals, False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from lipcert.certificate.arithmetic import Arithmetic
@@ -12,7 +14,7 @@ from lipcert.problem import Everywhere, Problem
 
 def find_obstacle(problem: Problem) -> str | None:
     """One sentence that names the node and where its input lies, or None where every node is Lipschitz there."""
-    boxes = propagate(problem, Arithmetic())
+    boxes = propagate(replace(problem, equilibria=()), Arithmetic())  # whatever is known of fixed points
     for i, node in enumerate(problem.graph.nodes):
         if isinstance(node, Elementwise):
             low, high = node.activation.slopes(*boxes[node.input])

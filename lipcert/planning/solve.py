@@ -255,7 +255,12 @@ def _search_lower(
     from lipcert.methods.lower import find_witness
 
     on_step("lower bound", outcome)
-    progress.witnesses.extend(find_witness(problem, progress, device)[:3])
+    by = progress.arithmetic
+    before, by.tick = by.tick, _go_on
+    try:
+        progress.witnesses.extend(find_witness(problem, progress, device)[:3])
+    finally:
+        by.tick = before
     _keep_witnesses(problem, outcome, progress)
 
 
@@ -264,7 +269,10 @@ def _keep_witnesses(problem: Problem, outcome: Outcome, progress: Progress) -> N
     began = time.monotonic()
     while progress.witnesses and time.monotonic() - began < LOWER_VERIFYING:
         witness = progress.witnesses.pop(0)
-        attained = verify_witness(problem, witness)
+        try:
+            attained = verify_witness(problem, witness)
+        except NotProvedError:  # of an implicit layer whose solution at the point was not found
+            continue
         if attained > outcome.lower:
             outcome.witness, outcome.lower = witness, attained * LOWER_SLACK
     progress.witnesses.clear()

@@ -31,9 +31,6 @@ from tests.helpers.sampling import operator_norms, random_points
 
 inf = math.inf
 ROOM = 1e-9
-CRASHES = pytest.mark.xfail(
-    reason="a witness whose boxes are found from planes, and checked with intervals, ends the run", strict=True
-)
 REGIONS = ("linf ball", "l2 ball", "l1 ball", "box")
 PAIRS = ((2.0, 2.0), (inf, inf), (1.0, inf), (2.0, inf), (inf, 1.0), (1.0, 2.0))
 
@@ -198,7 +195,7 @@ def test_no_attained_slope_exceeds_the_bound(kind: str, seed: int) -> None:
         assert verify_witness(problem, outcome.witness) >= outcome.lower
 
 
-@pytest.mark.parametrize("kind", [pytest.param(k, marks=CRASHES) if k in ("two", "inside") else k for k in KINDS])
+@pytest.mark.parametrize("kind", KINDS)
 def test_at_a_point_the_bound_is_the_norm_of_the_jacobian(kind: str) -> None:
     rng = seeded(kind, 9)
     net = network(kind, rng)
@@ -295,7 +292,6 @@ def half_unbounded() -> Problem:
     return pose(Graph(nodes, (Output("y", 8),)), Query(region=Ball(np.ones(1), 0.5, inf), inputs=("x",)))
 
 
-@pytest.mark.xfail(reason="an activation gives NaN a value", strict=True)
 def test_what_is_not_found_has_no_value_behind_a_clip_either() -> None:
     """NaN, as values_at says."""
     rng = seeded("clip, l2", 1)
@@ -306,7 +302,6 @@ def test_what_is_not_found_has_no_value_behind_a_clip_either() -> None:
     assert np.all(np.isnan(found) | (np.abs(found - plain) <= 1e-7))
 
 
-@pytest.mark.xfail(reason="boxes of later layers are found from planes, and checked with intervals", strict=True)
 def test_what_is_found_of_layers_holds_by_intervals_too() -> None:
     rng = seeded("two", 2)
     net = network("two", rng)
@@ -315,7 +310,6 @@ def test_what_is_found_of_layers_holds_by_intervals_too() -> None:
     propagate(problem, by)
 
 
-@pytest.mark.xfail(reason="reach_of drops the finite radii where some are infinite", strict=True)
 def test_finite_entries_count_beside_unbounded_ones() -> None:
     problem = half_unbounded()
     by = Arithmetic()

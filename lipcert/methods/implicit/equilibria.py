@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 
 from lipcert.certificate.arithmetic import Arithmetic
-from lipcert.certificate.boxes import Bounds
+from lipcert.certificate.boxes import Bounds, propagate
 from lipcert.certificate.claim import Equilibrium, Witness
 from lipcert.certificate.implicit import (
     Layer,
@@ -26,7 +26,7 @@ from lipcert.certificate.implicit import (
 )
 from lipcert.certificate.linear_bounds import whole_net
 from lipcert.errors import NotProvedError
-from lipcert.graph import Graph, Output, State
+from lipcert.graph import FixedPoint, Graph, Output, State
 from lipcert.methods.implicit.multipliers import find_multipliers
 from lipcert.methods.implicit.solution import solution_near
 from lipcert.problem import Box, Everywhere, Problem
@@ -55,19 +55,15 @@ def with_equilibria(
         nothing = np.full(layer.size, np.inf)
         claim = Equilibrium(state, multipliers, -nothing, nothing)
         if not isinstance(problem.query.region, Everywhere):
-            before = Problem(Graph(problem.graph.nodes[:state], (Output("", 0),)), problem.query, problem.x, problem.x)
-            boxes = _boxes_before(replace(before, equilibria=tuple(found)), by)
-            box = find_box(problem, layer, boxes, multipliers, by)
+            box = _box_over(problem, layer, tuple(found), multipliers, by)
             if box is None:
-                raise NotProvedError(
-                    f"no box was found for the solutions of {problem.graph.nodes[layer.fixed].origin!r} over the region"
-                )
+                raise NotProvedError(f"no box was found for the solutions of {layer.origin!r} over the region")
             claim = replace(claim, lower=box[0], upper=box[1])
         found.append(claim)
     return replace(problem, equilibria=tuple(found))
 
 
-def located(problem: Problem, witness: Witness, by: Arithmetic) -> Witness:
+def at_witness(problem: Problem, witness: Witness, by: Arithmetic) -> Witness:
     """The witness with the boxes of the layers' solutions at its point; as it is where they are not found."""
     try:
         return replace(witness, equilibria=equilibria_at(problem, witness.point[None], by)[0])
@@ -99,11 +95,6 @@ def _uniqueness(layer: Layer, by: Arithmetic) -> np.ndarray:
         return multipliers
 
 
-def _boxes_before(problem: Problem, by: Arithmetic) -> list[Bounds]:
-    """As linear bounds see them."""
-    return [(low[0], high[0]) for low, high in whole_net(problem, by).boxes]
-
-
 def _not_well_posed(layer: Layer) -> str:
     measure = float(np.linalg.eigvals(majorant(layer)).real.max())
     a = layer.matrix.value
@@ -113,6 +104,32 @@ def _not_well_posed(layer: Layer) -> str:
         f"best weights (below 1 would do), the largest eigenvalue of (A + A') / 2 is {symmetric:.6g}, and no "
         "multipliers were found for the condition in l2"
     )
+
+
+def _box_over(
+    problem: Problem, layer: Layer, found: tuple[Equilibrium, ...], multipliers: np.ndarray, by: Arithmetic
+) -> Bounds | None:
+    """By intervals of what the layer reads, which hold wherever the claim is used; else by planes."""
+    nodes = problem.graph.nodes[: layer.state]
+    if sum(isinstance(n, State) for n in nodes) != sum(isinstance(n, FixedPoint) for n in nodes):
+        raise NotProvedError(f"the fixed point {layer.origin!r} begins inside of another: LipSDP alone bounds it")
+    before = Problem(Graph(nodes, (Output("", 0),)), problem.query, problem.x, problem.x, found)
+    try:
+        intervals = propagate(before, by)
+        box = find_box(problem, layer, [_wider(*box) for box in intervals], multipliers, by)
+    except NotProvedError:  # of an earlier layer, whose box is one by planes
+        box = None
+    if box is not None or all(source == problem.x for source, _ in layer.sources):
+        return box
+    net = whole_net(before, by)
+    return find_box(problem, layer, [_wider(low[0], high[0]) for low, high in net.boxes], multipliers, by)
+
+
+def _wider(low: np.ndarray, high: np.ndarray) -> Bounds:
+    """A little, for boxes whose sums run in another order."""
+    with np.errstate(invalid="ignore"):
+        room = np.where(low == high, 0.0, ROOM * (high - low) + ROOM**2 * (np.abs(low) + np.abs(high)))
+    return low - room, high + room
 
 
 def find_box(

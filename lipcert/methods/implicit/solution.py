@@ -74,7 +74,8 @@ def values_at(problem: Problem, points: np.ndarray, by: Arithmetic) -> list[np.n
             layer = layers[i]
             u = layer.bias.value + sum(op.matvec(values[source]) for source, op in layer.sources)
             u = np.broadcast_to(u, (len(points), layer.size))
-            value = layer.scale.matvec(layer.activation.value(solutions(layer, u)))
+            v = solutions(layer, u)
+            value = layer.scale.matvec(np.where(np.isnan(v), np.nan, layer.activation.value(v)))
         elif isinstance(node, FixedPoint):
             value = values[node.state]
         elif isinstance(node, Input):

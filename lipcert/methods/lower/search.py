@@ -18,7 +18,7 @@ from lipcert.certificate import Witness
 from lipcert.graph import Affine, Groupwise, Node
 from lipcert.methods.base import Progress
 from lipcert.methods.boxes import is_implicit
-from lipcert.methods.implicit import located
+from lipcert.methods.implicit import at_witness
 from lipcert.methods.lower.directions import Jacobian, steepest_directions
 from lipcert.problem import Ball, Box, Problem, Region
 
@@ -49,7 +49,7 @@ def find_witness(problem: Problem, progress: Progress, device: str = "auto", see
     points = np.concatenate([points, _ascend(problem, points, random, progress, device)])
     points = np.array([x for x in points if problem.query.region.contains(x)])
     found = _polish(problem, points, random, _at_most(progress, min(SECONDS, SHARE * progress.remaining()) / 2))
-    return [located(problem, witness, progress.arithmetic) for witness in found] if implicit else found
+    return [at_witness(problem, witness, progress.arithmetic) for witness in found] if implicit else found
 
 
 def _is_templated(node: Node) -> bool:
