@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from benchmarks.peers.layers import Layers
     from lipcert.frontend import Model
     from lipcert.planning import Outcome
-    from lipcert.problem import Ball, Norm, Region
+    from lipcert.problem import Ball, Box, Norm, Region
     from lipcert.report import Report
 
 NETWORK = "mnistfc_256x2"
@@ -36,7 +36,7 @@ IMAGES = 3
 """The first images of the file; as many of the digits."""
 EPS = (0.001, 0.005, 0.01, 0.03)
 TIMEOUT, LINEAR_TIMEOUT = 20.0, 30.0
-BOX_EPS = (0.005, 0.01, 0.03)
+CONVOLUTIONAL, PIXEL = "cifar_base_kw", 1 / 255
 
 HIDDEN = {"digits 2x32": (32, 32), "digits 3x32": (32, 32, 32)}
 SEED, EPOCHS, HELD_OUT = 0, 300, 100
@@ -88,6 +88,7 @@ EXACT_COLUMNS = (
     Column("remark", "remark"),
 )
 BOX_COLUMNS = (
+    Column("network", "network"),
     Column("eps", "eps", number),
     Column("image", "image"),
     Column("attained", "attained", number),
@@ -167,7 +168,7 @@ def _lipschitz(settings: Settings) -> Section:
         "theirs: the smaller of the two",
         *_presence(settings),
     ]
-    for eps, image, around, load in _around_images(EPS, section, settings):
+    for eps, image, around, load in _around_images(NETWORK, EPS, section, settings):
         settings.say(f"{NETWORK}, image {image}, eps {eps}: lipcert")
         row: Row = {"eps": eps, "image": image} | _own_lipschitz(around, load)
         row |= _peer_lipschitz(around, load, settings)
@@ -189,21 +190,21 @@ def _presence(settings: Settings) -> list[str]:
 
 
 def _around_images(
-    radii: tuple[float, ...], section: Section, settings: Settings
+    name: str, radii: tuple[float, ...], section: Section, settings: Settings
 ) -> Iterator[tuple[float, int, Ball, Callable[[], Model]]]:
     """Each radius with each image, in float32: the same ball for a peer that works in it. And how to load the network.
 
     A graph keeps what was computed with it, so that each run wants its own.
     """
-    path = find(NETWORK, settings)
+    path = find(name, settings)
     if path is None:
-        section.notes.append(f"skipped: {NETWORK} is not there (--data, or LIPCERT_TEST_DATA)")
+        section.notes.append(f"skipped: {name} is not there (--data, or LIPCERT_TEST_DATA)")
         return
     from lipcert.problem import Ball
 
     for eps in radii:
         for image in range(IMAGES):
-            around = ball(NETWORK, _loaded(path), eps, settings, row=image)
+            around = ball(name, _loaded(path), eps, settings, row=image)
             yield eps, image, Ball(around.center.astype(np.float32).astype(float), eps, math.inf), lambda: _loaded(path)
 
 
@@ -344,17 +345,24 @@ def _trained(hidden: tuple[int, ...], path: Path, images: np.ndarray, labels: np
 
 
 def _acasxu(section: Section, settings: Settings) -> Iterator[Row]:
+    path, region = _prop_3(section, settings)
+    if path is None or region is None:
+        return
+    for norm, p in NORMS.items():
+        row: Row = {"network": "acasxu_1_1", "region": "prop_3", "norm": norm}
+        yield row | _exact(lambda path=path: _loaded(path), p, region, row, settings)  # type: ignore[misc]
+
+
+def _prop_3(section: Section, settings: Settings) -> tuple[Path | None, Box | None]:
+    """acasxu_1_1 and the box of prop_3, or None after a note."""
     path = find("acasxu_1_1", settings)
     spec = path.with_name("prop_3.vnnlib") if path else None
     if path is None or spec is None or not spec.is_file():
         section.notes.append("skipped acasxu_1_1: the network or prop_3.vnnlib is not there (--data)")
-        return
+        return None, None
     from lipcert.problem.reading import read_vnnlib
 
-    region = read_vnnlib(str(spec), math.prod(_loaded(path).inputs[0].shape))
-    for norm, p in NORMS.items():
-        row: Row = {"network": "acasxu_1_1", "region": "prop_3", "norm": norm}
-        yield row | _exact(lambda path=path: _loaded(path), p, region, row, settings)  # type: ignore[misc]
+    return path, read_vnnlib(str(spec), math.prod(_loaded(path).inputs[0].shape))
 
 
 def _exact(load: Callable[[], Model], p: Norm, region: Region, about: Row, settings: Settings) -> Row:
@@ -388,16 +396,19 @@ def _by_mip(model: Model, p: Norm, region: Region) -> Row:
 
 
 def _boxes(settings: Settings) -> Section:
-    title = f"Boxes, {NETWORK}: the mean width of the outputs' intervals over linf balls of radius eps"
+    title = "Boxes: the mean width of the outputs' intervals over linf balls of radius eps, and over the box of prop_3"
     section = Section("boxes", title, BOX_COLUMNS)
     section.notes += [
         "attained: between values that `lipcert.reach` found and proved at points; its time has the search for them",
-        "auto_LiRPA: a new module for each call, in its time",
+        "auto_LiRPA: a new module for each call, in its time; convolutions as they are",
         *_presence(settings),
     ]
-    for eps, image, around, load in _around_images(BOX_EPS, section, settings):
-        settings.say(f"boxes of {NETWORK}, image {image}, eps {eps}")
-        section.rows.append({"eps": eps, "image": image} | _own_boxes(around, load) | _peer_boxes(around, load))
+    for name, radii in ((NETWORK, EPS), (CONVOLUTIONAL, (PIXEL,))):
+        for eps, image, around, load in _around_images(name, radii, section, settings):
+            settings.say(f"boxes of {name}, image {image}, eps {eps:.4g}")
+            row: Row = {"network": name, "eps": eps, "image": image}
+            section.rows.append(row | _own_boxes(around, load) | _peer_boxes(around, load))
+    section.rows += _acasxu_boxes(section, settings)
     for row in section.rows:
         for key, ours, theirs in (("lines_ratio", "lines", "crown"), ("reach_ratio", "reach", "alpha")):
             if isinstance(row[theirs], float):
@@ -407,7 +418,18 @@ def _boxes(settings: Settings) -> Section:
     return section
 
 
-def _own_boxes(around: Ball, load: Callable[[], Model]) -> Row:
+def _acasxu_boxes(section: Section, settings: Settings) -> Iterator[Row]:
+    from lipcert.problem import Box
+
+    path, region = _prop_3(section, settings)
+    if path is not None and region is not None:
+        settings.say("boxes of acasxu_1_1, prop_3")
+        near = Box(*(end.astype(np.float32).astype(float) for end in (region.lower, region.upper)))
+        row: Row = {"network": "acasxu_1_1"}
+        yield row | _own_boxes(near, lambda: _loaded(path)) | _peer_boxes(near, lambda: _loaded(path))
+
+
+def _own_boxes(around: Region, load: Callable[[], Model]) -> Row:
     import lipcert
     from lipcert.certificate.arithmetic import Arithmetic
     from lipcert.certificate.boxes import propagate
@@ -425,10 +447,12 @@ def _own_boxes(around: Ball, load: Callable[[], Model]) -> Row:
     return row if report.attained is None else row | {"attained": _width(*report.attained)}
 
 
-def _peer_boxes(around: Ball, load: Callable[[], Model]) -> Row:
+def _peer_boxes(around: Ball | Box, load: Callable[[], Model]) -> Row:
     if lirpa.available() is not None:
         return {"crown": ABSENT, "alpha": ABSENT}
-    ways = dict(lirpa.boxes(_layers(load()), around.center, around.eps))
+    from benchmarks.peers.layers import modules
+
+    ways = dict(lirpa.boxes(modules(load().graph), around))
     row: Row = {}
     for key, way in (("crown", lirpa.CROWN), ("alpha", lirpa.ALPHA)):
         row |= _measured(key, lambda way=way: _width(*ways[way]()))  # type: ignore[misc]

@@ -99,7 +99,7 @@ def claims(problems: list[Problem], device: str, search: bool) -> tuple[np.ndarr
 
     where, kind = torch.device(device), torch.float32
     network = Network(problems[0], where, kind, Arithmetic())
-    rule = chain_rule(network.posed)
+    rule = chain_rule(network.posed, Arithmetic())
     maps = Maps(rule.nodes, where, kind)
     outputs = torch.arange(network.posed.size_out, device=where).repeat(len(problems), 1)
     regions = regions_on([p.query.region for p in problems], where, kind)  # type: ignore[misc]

@@ -17,11 +17,13 @@ from importlib import util
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.peers.answers import Answer, Way
-from benchmarks.peers.layers import Layers
+from benchmarks.peers.layers import Layers, Modules
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
+
+    from lipcert.problem import Ball, Box
 
 NAME = "auto_LiRPA"
 
@@ -31,7 +33,7 @@ ENTRIES, ROWS = "Jacobian entries", "l1 norm of rows"
 CROWN, ALPHA = "CROWN", "CROWN-Optimized"
 """Its ways to boxes."""
 
-Box = tuple["np.ndarray", "np.ndarray"]
+Ends = tuple["np.ndarray", "np.ndarray"]
 
 
 def available() -> str | None:
@@ -111,27 +113,35 @@ def _rows(layers: Layers, center: np.ndarray, eps: float, optimise: bool) -> Ans
     return max(bounds), ""
 
 
-def boxes(layers: Layers, center: np.ndarray, eps: float) -> Iterator[tuple[str, Callable[[], Box]]]:
-    """Ways to bound the outputs on the ball: fixed lines, and lines whose slopes are searched for."""
+def boxes(modules: Modules, region: Ball | Box) -> Iterator[tuple[str, Callable[[], Ends]]]:
+    """Ways to bound the outputs on a ball in linf or a box: fixed lines, and lines whose slopes are searched for."""
     for method in (CROWN, ALPHA):
-        yield method, partial(_box, layers, center, eps, method)
+        yield method, partial(_box, modules, region, method)
 
 
-def _box(layers: Layers, center: np.ndarray, eps: float, method: str) -> Box:
+def _box(modules: Modules, region: Ball | Box, method: str) -> Ends:
     """By a module of its own: what a call finds depends on the calls before."""
     import torch
 
-    x = _point(center)
+    from lipcert.problem import Ball
+
     with _quiet():
-        model = _bounded(layers.sequential(torch.float32), x)
-        low, high = model.compute_bounds(x=(_around(x, eps),), method=method)
+        if isinstance(region, Ball):
+            x = _point(region.center, modules.shape)
+            inside = _around(x, region.eps)
+        else:
+            low, high = _point(region.lower, modules.shape), _point(region.upper, modules.shape)
+            x = (low + high) / 2
+            inside = _between(x, low, high)
+        model = _bounded(modules.sequential(torch.float32), x)
+        low, high = model.compute_bounds(x=(inside,), method=method)
     return low.detach().numpy()[0], high.detach().numpy()[0]
 
 
-def _point(center: np.ndarray) -> torch.Tensor:
+def _point(center: np.ndarray, shape: tuple[int, ...] = (-1,)) -> torch.Tensor:
     import torch
 
-    return torch.tensor(center, dtype=torch.float32).reshape(1, -1)
+    return torch.tensor(center, dtype=torch.float32).reshape(1, *shape)
 
 
 def _bounded(module: torch.nn.Module, example: Any) -> Any:
@@ -144,6 +154,12 @@ def _around(x: torch.Tensor, eps: float) -> Any:
     from auto_LiRPA import BoundedTensor, PerturbationLpNorm
 
     return BoundedTensor(x, PerturbationLpNorm(norm=math.inf, eps=eps))
+
+
+def _between(x: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> Any:
+    from auto_LiRPA import BoundedTensor, PerturbationLpNorm
+
+    return BoundedTensor(x, PerturbationLpNorm(norm=math.inf, x_L=low, x_U=high))
 
 
 @contextlib.contextmanager

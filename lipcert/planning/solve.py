@@ -36,10 +36,7 @@ AUTO = ("product", "lipsdp")
 """What `auto` tries, cheapest first. Gram iteration is never below the proofs of the symbol that `product` has."""
 
 AUTO_LOCAL = ("local", "lipsdp", "product")
-"""The same over a region ..."""
-
-EXACT = ("local",)
-"""... and where the bound shall be exact."""
+"""The same over a region."""
 
 TIGHT = 1.01
 """A gap at which a bound over a region is tight: nothing else is tried then."""
@@ -127,7 +124,7 @@ def solve(
         save=keep,
     )
     problem = _located(problem, outcome, progress)
-    methods = _chosen(method, (local or bool(problem.equilibria)) and solver == "native", exact)
+    methods = _chosen(method, (local or bool(problem.equilibria)) and solver == "native")
     try:
         with idle_cores():
             _run(problem, methods, outcome, progress, gap, on_step)
@@ -161,9 +158,9 @@ def check_timeout(timeout: float | None) -> None:
         raise UsageError(f"--timeout: {timeout} is not a number of seconds", hint="use 0 or more")
 
 
-def _chosen(method: str, local: bool, exact: bool) -> list[Method]:
+def _chosen(method: str, local: bool) -> list[Method]:
     if method == "auto":
-        return [METHODS[name]() for name in (EXACT if exact else AUTO_LOCAL if local else AUTO)]
+        return [METHODS[name]() for name in (AUTO_LOCAL if local else AUTO)]
     if method not in METHODS:
         raise UsageError(f"--method: there is no method {method!r}", hint=f"use auto, {', '.join(METHODS)}")
     return [METHODS[method]()]

@@ -33,7 +33,7 @@ def rows_of(
 ) -> BoundedRows | None:
     """All rows over the region, or those asked for over its pieces; None where y does not depend on x."""
     there = in_ramps(problem, by)
-    rule = chain_rule(there)
+    rule = chain_rule(there, by)
     if rule.gradient is None:
         return None
     net, count = (whole_net(problem, by), 1) if bounded is None else (bounded.net, len(bounded.empty))

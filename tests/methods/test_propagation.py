@@ -59,7 +59,7 @@ def assert_like_kernel(net: Net, kernel: KernelNet, case: int, error: float = 1e
 
 
 def assert_rows_like_kernel(network: Network, net: Net, problems: list[Problem], steps: int) -> None:
-    rule = chain_rule(network.posed)
+    rule = chain_rule(network.posed, Arithmetic())
     if rule.gradient is None:
         return
     m = network.posed.size_out
