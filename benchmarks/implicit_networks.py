@@ -151,7 +151,7 @@ def train(kind: str, states: int, stem: Path) -> float:
     lipcert.nn.export(
         model, x[:2], stem.with_suffix(".onnx"), dynamic_shapes=({0: torch.export.Dim("batch")},), opset_version=20
     )
-    np.savez(stem.with_suffix(".npz"), accuracy=accuracy, seconds=spent, **arrays)
+    np.savez(stem.with_suffix(".npz"), allow_pickle=False, accuracy=accuracy, seconds=spent, **arrays)
     return spent
 
 
@@ -165,13 +165,12 @@ def _model(kind: str, states: int) -> nn.Module:
 
         def __init__(self) -> None:
             super().__init__()
+            self.lift, self.head = nn.Linear(INPUTS, states), nn.Linear(states, CLASSES)
             weight: nn.Module = Nemon(states, MU) if kind == "NEMON" else MonDEQ(states)
             if kind == "LBEN":
-                weight = LBEN(INPUTS, states, CLASSES, GAMMA)
+                weight = bounded = LBEN(INPUTS, states, CLASSES, GAMMA)
+                self.lift.weight, self.head.weight = bounded.input_weight, bounded.output_weight
             self.core = FixedPoint(weight, nn.ReLU(), solver="averaged" if kind == "NEMON" else "anderson")
-            self.lift, self.head = nn.Linear(INPUTS, states), nn.Linear(states, CLASSES)
-            if kind == "LBEN":
-                self.lift.weight, self.head.weight = weight.input_weight, weight.output_weight
 
         def forward(self, x: Tensor) -> Tensor:
             found: Tensor = self.head(self.core(self.lift(x)))

@@ -1,8 +1,8 @@
 """Textbook ways for y = C z + c, z = relu(A z + B x + b), in float64 without error bounds.
 
 Ours, not their authors' code. NEMON: Jafarpour, Davydov, Proskurnikov, Bullo (NeurIPS 2021). Embedded network: the same
-authors (2022), as immrax's natural inclusion functions have it. Interval propagation of the unrolled averaged iteration:
-what a tool for feed-forward networks does with the exported Loop.
+authors (2022), as immrax's natural inclusion functions have it. Interval propagation of the unrolled averaged
+iteration: what a tool for feed-forward networks does with the exported Loop.
 """
 
 from __future__ import annotations
