@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 GLOBAL_TIMEOUT = 20.0
 SHARED_TIMEOUT = 60.0
-LOCAL_TIMEOUT = 8.0
+LOCAL_TIMEOUT = 30.0
 OVERRUN = 2.0
 """Timeouts after which a run is stopped: its answer is then what it had."""
 
