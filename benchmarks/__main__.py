@@ -31,6 +31,7 @@ SUITES = {
     "lipsdp": "benchmarks.lipsdp",
     "local": "benchmarks.local",
     "many": "benchmarks.many",
+    "implicit": "benchmarks.implicit",
 }
 """The module of each suite; it has `suite(settings) -> list[Section]`."""
 
