@@ -128,7 +128,8 @@ def _box_over(
 def _wider(low: np.ndarray, high: np.ndarray) -> Bounds:
     """A little, for boxes whose sums run in another order."""
     with np.errstate(invalid="ignore"):
-        room = np.where(low == high, 0.0, ROOM * (high - low) + ROOM**2 * (np.abs(low) + np.abs(high)))
+        room = ROOM * (high - low) + 2.0**-44 * (np.abs(low) + np.abs(high))
+        room = np.where(np.isinf(low) | np.isinf(high), 0.0, room)
     return low - room, high + room
 
 

@@ -7,13 +7,20 @@ problem, the condition of well-posedness. Then all of them so large, and last th
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import LinAlgError, cholesky, eigvalsh
+from scipy.linalg import LinAlgError, cholesky, eigh, eigvalsh
 
 from lipcert.methods.lipsdp.barrier import newton
 from lipcert.methods.lipsdp.program import Program, inputs_needed
 
-MOST = 600
-"""Neurons: the barrier problem is dense in all of them."""
+MOST = 1000
+"""Neurons ..."""
+
+FEW = 150
+"""... and up to which a barrier problem, dense in all of them, is tried where subgradients find nothing."""
+
+STEPS = 150
+MORE = 15
+"""Steps of subgradients, and how many of them once the form is positive."""
 
 ROOM = 2.0
 LEAST = 1e-3
@@ -43,10 +50,43 @@ def loop_start(program: Program) -> tuple[np.ndarray, np.ndarray] | None:
 
 def well_posed(program: Program) -> np.ndarray | None:
     """Positive multipliers with the neurons' part of P, outputs left out, positive definite."""
+    if program.size - program.inputs > MOST:
+        return None
+    found = _by_subgradients(program)
+    return found if found is not None or program.size - program.inputs > FEW else _by_barrier(program)
+
+
+def _by_subgradients(program: Program) -> np.ndarray | None:
+    """The smallest eigenvalue, in units of the multipliers, is raised along their logarithms."""
+    n, count = program.inputs, program.groups
+    units = np.eye(program.size)[n:]
+    units = (units - program.tilted(np.arange(program.size - n)))[:, n:]
+    rows = np.asarray(program.rows[:, n:])
+    logs, best, found, left = np.zeros(count), -np.inf, None, STEPS
+    while left > 0:
+        left -= 1
+        y = np.exp(logs - logs.mean())
+        form = units.T @ (units * y[program.neuron_group][:, None]) - rows.T @ (rows * y[program.row_group][:, None])
+        scale = 1 / np.sqrt(y[program.neuron_group])
+        try:
+            values, vectors = eigh(scale[:, None] * (form + form.T) / 2 * scale, subset_by_index=[0, 0])
+        except LinAlgError:
+            break
+        if values[0] > best:
+            if best <= 0 < values[0]:
+                left = min(left, MORE)
+            best, found = float(values[0]), y
+        w = scale * vectors[:, 0]
+        gradient = np.bincount(program.neuron_group, (units @ w) ** 2, count)
+        gradient -= np.bincount(program.row_group, (rows @ w) ** 2, count)
+        gradient *= y
+        logs = logs + 0.3 / np.sqrt(1 + (STEPS - left) / 10) * gradient / (np.abs(gradient).max() + 1e-300)
+    return found / found.max() if found is not None and best > LEAST else None
+
+
+def _by_barrier(program: Program) -> np.ndarray | None:
     n, count = program.inputs, program.groups
     size = program.size - n
-    if size > MOST:
-        return None
     units = np.eye(program.size)[n:]
     units -= program.tilted(np.arange(size))
     forms = np.zeros((count + 1, size, size))

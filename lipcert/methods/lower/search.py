@@ -15,7 +15,7 @@ import numpy as np
 
 from lipcert.activations.templated import TemplatedGroups
 from lipcert.certificate import Witness
-from lipcert.graph import Affine, Groupwise, Node
+from lipcert.graph import Affine, Groupwise, Node, State
 from lipcert.methods.base import Progress
 from lipcert.methods.boxes import is_implicit
 from lipcert.methods.implicit import at_witness
@@ -30,6 +30,12 @@ STEPS = 40
 POLISHED = 8
 WORK = 2**30
 """Multiplications that one step of the search may take."""
+
+NEWTON = 4
+"""Solutions of linear systems that the solution of an implicit layer takes."""
+
+TOLD = 3
+"""Witnesses of implicit networks, each of which needs a box for its solution."""
 
 SECONDS = 4.0
 """The ascent takes at most this long, and the polish half of that ..."""
@@ -49,7 +55,7 @@ def find_witness(problem: Problem, progress: Progress, device: str = "auto", see
     points = np.concatenate([points, _ascend(problem, points, random, progress, device)])
     points = np.array([x for x in points if problem.query.region.contains(x)])
     found = _polish(problem, points, random, _at_most(progress, min(SECONDS, SHARE * progress.remaining()) / 2))
-    return [at_witness(problem, witness, progress.arithmetic) for witness in found] if implicit else found
+    return [at_witness(problem, witness, progress.arithmetic) for witness in found[:TOLD]] if implicit else found
 
 
 def _is_templated(node: Node) -> bool:
@@ -60,6 +66,7 @@ def _affordable(problem: Problem) -> int:
     """How many points at a time: one evaluation of a large network takes as long as all of them of a small one."""
     affine = [node for node in problem.graph.nodes if isinstance(node, Affine)]
     work = sum(op.work for node in affine for op in node.operators)
+    work += sum(NEWTON * problem.graph.size(i) ** 3 for i, n in enumerate(problem.graph.nodes) if isinstance(n, State))
     return int(np.clip(WORK // max(1, work), 1, RESTARTS))
 
 
