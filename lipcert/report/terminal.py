@@ -35,6 +35,7 @@ def print_bound(report: Report, limit: float | None, json_path: str | None, quie
     table = _grid()
     table.add_row("model", _model_line(report.data["model"]))
     table.add_row("query", _query_line(query))
+    _add_loops(table, report.data["model"])
     table.add_row(*_verdict(report))
     for template in report.data["model"].get("templates", []):
         table.add_row("assumes", plain(_assumption(template["name"], template["ops"])))
@@ -58,6 +59,13 @@ def print_bound(report: Report, limit: float | None, json_path: str | None, quie
             "report", plain(f"{json_path}   (re-verify: lipcert check {json_path} {report.data['model']['path']})")
         )
     show(table)
+
+
+def _add_loops(table: Table, model: dict[str, Any]) -> None:
+    """What Loops are read as: it is what is certified."""
+    for note in model.get("notes", []):
+        if note.startswith("Loop node"):
+            table.add_row("note", plain(note))
 
 
 class RowTable:
@@ -118,6 +126,9 @@ def print_reach(report: ReachReport, json_path: str | None, quiet: bool) -> None
     table = _grid()
     table.add_row("model", _model_line(report.data["model"]))
     table.add_row("query", _reach_line(query))
+    for note in report.data["model"].get("notes", []):
+        if note.startswith("Loop node"):
+            table.add_row("note", plain(f"{note}; the box is that of its steps where their number is fixed"))
     style = "bold green" if report.status == "certified" else "bold yellow"
     table.add_row(Text(report.status, style=style), f"by {result['boxes']}, {result['seconds']:.2f} s")
     for template in report.data["model"].get("templates", []):

@@ -99,7 +99,8 @@ def judge(text: str, case: Case, truth: Truth, strict: bool) -> str | None:
     report, result = outcome
     query = decode_query(report.data["query"])
     proven, least = truth.proven(query), truth.attained(query)
-    if shape_of(evidence_of(report.data)) == shape_of(evidence_of(case.report.data)):
+    forms = [r.data["certificate"].get("pairs") for r in (report, case.report)]  # another form proves other numbers
+    if forms[0] == forms[1] and shape_of(evidence_of(report.data)) == shape_of(evidence_of(case.report.data)):
         if proven is None:
             return f"accepted {result.upper}, though the evidence proves nothing"
         least = max(least, proven)
