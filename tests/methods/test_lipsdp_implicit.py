@@ -685,7 +685,7 @@ def test_no_other_method_takes_a_fixed_point_and_each_says_why(name: str) -> Non
     problem = pose(network(name), Query())
     others: list[Method] = [ProductMethod(), GramMethod()]
     for method in others:
-        assert "is bounded by LipSDP only" in str(method.accepts(problem))
+        assert "is bounded by local and lipsdp only" in str(method.accepts(problem))
         with pytest.raises(NotProvedError, match="fixed point"):
             list(method.claims(problem, Progress()))
     outcome = plan(problem)

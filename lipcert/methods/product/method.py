@@ -38,7 +38,7 @@ def for_lipsdp_only(problem: Problem) -> str | None:
     """Why methods that go node after node do not take a problem: it has fixed points, or ops known by a template."""
     for node in problem.graph.nodes:
         if isinstance(node, FixedPoint):
-            return f"the fixed point {node.origin!r} is bounded by LipSDP only"
+            return f"the fixed point {node.origin!r} is bounded by local and lipsdp only"
         if isinstance(node, Groupwise) and isinstance(node.function, TemplatedGroups):
             return f"{node.function.describe()} is bounded by LipSDP only"
     return None
