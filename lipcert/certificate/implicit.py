@@ -50,6 +50,9 @@ ROOM = 1e-6
 
 SHORT = 2.0**-20
 
+TINY = 1e-290
+"""Above what underflows."""
+
 
 @dataclass(frozen=True, eq=False)
 class Layer:
@@ -408,21 +411,22 @@ def distance(layer: Layer, iteration: Iteration, state: Bounds) -> np.ndarray:
         return np.zeros(layer.size)
     if iteration.start is None or weights is None or not _is_multiple(layer.scale):
         return nothing
-    factor = Enclosure(np.array(1.0)) - Enclosure(np.array(iteration.kept))
+    kept = Enclosure(np.array(iteration.kept), np.array(np.spacing(abs(iteration.kept))))  # a rounded number
+    factor = Enclosure(np.array(1.0)) - kept
     size = layer.matrix.magnitude()
     np.fill_diagonal(size, 0.0)
     beside = factor.magnitude() * Enclosure(inflate(size @ weights, layer.size)).value
     diagonal = Enclosure(np.diag(layer.matrix.value), np.diag(layer.matrix.full_radius()))
     rate = 0.0
     for slope in layer.slopes():
-        own = (factor * Enclosure(slope) * diagonal + Enclosure(np.array(iteration.kept))).magnitude()
+        own = (factor * Enclosure(slope) * diagonal + kept).magnitude()
         rows = up(up(own * weights) + up(np.abs(slope) * up(beside)))
         rate = max(rate, float(up(rows / weights).max(initial=0.0)))
     if not rate < 1:
         return nothing
     off = up(np.maximum(up(state[1] - iteration.start), up(iteration.start - state[0])))
     first = float(up(off / weights).max(initial=0.0))
-    left = inflate(rate**iteration.steps * first, 2 * iteration.steps + 8)
+    left = inflate(rate**iteration.steps * first, 2 * iteration.steps + 8) + TINY
     return np.asarray(up(left * weights))
 
 
