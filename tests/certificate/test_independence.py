@@ -63,6 +63,6 @@ def test_check_loads_no_method_no_torch_and_no_solver(report: Path, strict: list
 
 def test_bound_loads_what_check_does_not() -> None:
     """The test above would notice."""
-    status, modules = modules_of("bound", "--quiet", str(MODEL))
+    status, modules = modules_of("bound", "--quiet", str(MODELS / "digits_relu.onnx"))
     assert status == 0
     assert {"lipcert.methods", "lipcert.planning", "torch"} <= forbidden(modules)
