@@ -33,23 +33,25 @@ class Solution:
 
 def averaged(f: Map, start: Tensor, step: float, tolerance: float, iterations: int) -> Solution:
     """z <- z + step (f(z) - z), from `start`, until the residual is within `tolerance`, stalls or explodes."""
-    state, best = start, Solution(start, float("inf"), 0)
-    for count in range(1, iterations + 1):
-        difference = f(state) - state
-        residual = _residual(difference, state)
-        if residual < best.residual:
-            best = Solution(state, residual, count)
-        if best.residual <= tolerance or not residual < LARGEST or count - best.iterations >= PATIENCE:
-            break
-        state = state + step * difference
-    return best
+    return _iterated(f, start, lambda state, difference: state + step * difference, tolerance, iterations)
 
 
 def anderson(f: Map, start: Tensor, step: float, tolerance: float, iterations: int) -> Solution:
     """The averaged iteration, accelerated; `start` has the shape (batch, n). It may fail where `averaged` does not."""
-    state, best = start, Solution(start, float("inf"), 0)
     states: list[Tensor] = []
     differences: list[Tensor] = []
+
+    def move(state: Tensor, difference: Tensor) -> Tensor:
+        states[:], differences[:] = [*states[-HISTORY:], state], [*differences[-HISTORY:], difference]
+        return _mixed(torch.stack(states, 1), torch.stack(differences, 1), step)
+
+    return _iterated(f, start, move, tolerance, iterations)
+
+
+def _iterated(
+    f: Map, start: Tensor, move: Callable[[Tensor, Tensor], Tensor], tolerance: float, iterations: int
+) -> Solution:
+    state, best = start, Solution(start, float("inf"), 0)
     for count in range(1, iterations + 1):
         difference = f(state) - state
         residual = _residual(difference, state)
@@ -57,8 +59,7 @@ def anderson(f: Map, start: Tensor, step: float, tolerance: float, iterations: i
             best = Solution(state, residual, count)
         if best.residual <= tolerance or not residual < LARGEST or count - best.iterations >= PATIENCE:
             break
-        states, differences = [*states[-HISTORY:], state], [*differences[-HISTORY:], difference]
-        state = _mixed(torch.stack(states, 1), torch.stack(differences, 1), step)
+        state = move(state, difference)
     return best
 
 
