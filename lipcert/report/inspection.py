@@ -99,8 +99,8 @@ def print_layers(layers: list[WellPosedness]) -> None:
                 "solution, or several"
             )
     print(
-        "mu(inf): of the slopes times A in l-infinity at the best weights; margin: 1 - mu, or what is left of the l2 "
-        "form; rate: of averaged steps (l-infinity), or of forward-backward steps (l2), computed"
+        "proven: that there is one solution, and mu(inf) where that is why; computed: margin (1 - mu, or what is left "
+        "of the l2 form), mu(inf) elsewhere, and rate, of averaged steps (l-infinity) or forward-backward steps (l2)"
     )
 
 

@@ -14,6 +14,7 @@ from lipcert.report.report import (
     describe_environment,
     describe_model,
     describe_tool,
+    loops_meant,
 )
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def build_reach(model: Model, query: Query, outcome: ReachOutcome) -> ReachRepor
     claim, extremes = outcome.claim, outcome.extremes
     finite = bool(np.any(np.isfinite(claim.lower)) or np.any(np.isfinite(claim.upper)))
     proven = "conditional" if model.templates else "certified"
+    meant = loops_meant(model)
     return ReachReport(
         {
             "schema": REACH_SCHEMA,
@@ -87,6 +89,7 @@ def build_reach(model: Model, query: Query, outcome: ReachOutcome) -> ReachRepor
                 "claim": (
                     "over the region every output of the real-valued function that the file denotes lies in "
                     "certificate.lower to certificate.upper (the numbers here, exactly; null: unbounded)"
+                    + (f"{meant}, or its steps where their number is fixed" if meant else "")
                 ),
             },
             "attained": None if extremes is None else encode(extremes),

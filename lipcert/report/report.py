@@ -110,6 +110,12 @@ def describe_model(model: Model) -> dict[str, Any]:
     return described
 
 
+def loops_meant(model: Model) -> str:
+    """What to add to a claim where Loops are read as their fixed points."""
+    loops = any(note.startswith("Loop node") for note in model.notes)
+    return "; of the Loops that model.notes names, the fixed point is meant" if loops else ""
+
+
 def describe_templates(templates: Sequence[Template]) -> list[dict[str, Any]]:
     """What a bound is conditional on, with the whole text of each file."""
     return [{"name": t.name, "title": t.title, "ops": list(t.activations), "text": t.text} for t in templates]
@@ -131,6 +137,7 @@ def _result(outcome: Outcome, model: Model) -> dict[str, Any]:
             "the supremum over the region of the Clarke Jacobian's norm (everywhere: the Lipschitz constant), of the "
             "real-valued function that the file denotes in exact arithmetic; "
             "float32 rounding of a deployed program is not covered"
+            + loops_meant(model)
             + (
                 "; conditional: if the quadratic constraints of model.templates are true of the ops that they name"
                 if model.templates
