@@ -293,6 +293,22 @@ def test_out_of_time_during_the_solve_leaves_a_proven_claim(steps: int, monkeypa
     assert found[0].value < 1e6
 
 
+@pytest.mark.parametrize("steps", [1, 4])
+def test_outputs_one_by_one_keep_what_was_found_when_their_time_ends(
+    steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = pose(SHAPES["three layers"], Query(norm_out=math.inf))
+    setting = setting_of(problem)
+    setting.by.tick = before = _ticks(10**6)
+    monkeypatch.setattr(method, "deadline", lambda progress: _ticks(steps))
+    scalings = [method.output_scaling(setting, j, Progress()) for j in range(setting.graph.size(setting.y))]
+    assert all(scaling is not None for scaling in scalings)
+    assert setting.by.tick is before
+    found = Inequality(tuple(scaling for scaling in scalings if scaling is not None))
+    whole = bound_of(SHAPES["three layers"])
+    assert 0 < verify(problem, Claim(1e9, found)) < 100 * whole
+
+
 def _ticks(steps: int) -> Callable[[], None]:
     left = [steps]
 

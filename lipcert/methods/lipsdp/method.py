@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -103,9 +104,11 @@ class LipSdpMethod:
         some_each = _one_by_one(setting)
         if len(some_each) > 1:
             single, late = [], None
-            for some in some_each:
+            for k, some in enumerate(some_each):
+                part = progress.remaining() / (len(some_each) - k)
                 try:
-                    single.append(_scaling(setting, some, progress))
+                    setting.by.tick()
+                    single.append(_scaling(setting, some, replace(progress, deadline=time.monotonic() + part)))
                 except OutOfTime as reason:
                     late = reason
                     break
@@ -210,13 +213,13 @@ def _claim(setting: Setting, scalings: tuple[Scaling, ...]) -> Claim:
 def _scaling(setting: Setting, some: _Some, progress: Progress) -> Scaling | None:
     """A proven scaling, from the best iterate that there was time for."""
     outputs = some.outputs(setting)
-    setting.by.tick = deadline(progress)
     sparse = _neurons(setting) > _most(_neurons(setting), progress)
     if sparse and progress.solver != "native":
         raise Unsuitable(f"{_neurons(setting)} neurons are too many for {progress.solver}")
     program = build(setting, outputs, some.input, sparse)
     if not program.is_finite:
         raise Unsuitable("an entry of the network overflows")
+    before, setting.by.tick = setting.by.tick, deadline(progress)
     found = shared_iterates(program, _reserve(setting, progress)) if sparse else _iterates(program, progress)
     iterates: list[Iterate] = []
     try:
@@ -224,8 +227,10 @@ def _scaling(setting: Setting, some: _Some, progress: Progress) -> Scaling | Non
             for iterate in found:
                 iterates.append(iterate)
     except OutOfTime:
-        if not (some.is_all and iterates):
-            raise  # the claim of everything stands, or there was no time for a start
+        if not iterates:
+            raise
+    finally:
+        setting.by.tick = before
     best = sorted(iterates, key=lambda i: i.objective)[:CANDIDATES]
     dual = max((i.dual for i in iterates), default=0.0)
     dual = 0.0 if any(i.forms for i in iterates) else dual  # forms get below

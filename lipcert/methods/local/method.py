@@ -182,8 +182,10 @@ def _on_from(begun: _Begun) -> Iterator[Claim]:
         elif _open_neurons(chosen) > MANY:
             known = with_scalings(problem, chosen, known, progress)
             yield _proven(problem, merged(known)[1], chosen, by)
+            if progress.exact and isinstance(max(known, key=lambda pair: pair[0])[1], Rows):  # there was no time for it
+                yield from _by_lipsdp(problem, chosen, progress)
     elif progress.exact and progress.resume is None and _open_neurons(chosen) > FEW:
-        yield from (replace(claim, pairs=chosen.pairs) for claim in _by_lipsdp(problem, progress))
+        yield from _by_lipsdp(problem, chosen, progress)
     yield from _branched(problem, progress, chosen, bounds, known)
 
 
@@ -200,13 +202,18 @@ def _implicit(problem: Problem, progress: Progress) -> Iterator[Claim]:
             yield claim
 
 
-def _by_lipsdp(problem: Problem, progress: Progress) -> Iterator[Claim]:
+def _by_lipsdp(problem: Problem, chosen: ChosenNet, progress: Progress) -> Iterator[Claim]:
     """Of all outputs at once, for a share of the time that is left."""
+    by = progress.arithmetic
     share = replace(progress, deadline=progress.deadline - (1 - LIPSDP_SHARE) * progress.remaining())
+    before = by.tick
     try:
-        yield from LipSdpMethod().claims(problem, share)
+        for claim in LipSdpMethod().claims(problem, share):
+            yield replace(claim, pairs=chosen.pairs)
     except (OutOfTime, Unsuitable):
         return  # branching goes on from what is there
+    finally:
+        by.tick = before
 
 
 def _every(problem: Problem) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -33,7 +34,10 @@ def of_rows(bounds: np.ndarray, steps: int) -> Known:
 
 
 def with_scalings(problem: Problem, chosen: ChosenNet, known: Known, progress: Progress) -> Known:
-    """The same with LipSDP for the outputs that the largest bound depends on, as far as there is time."""
+    """The same with LipSDP for the outputs that the largest bound depends on, as far as there is time.
+
+    Each gets its part of what is left: an early iterate of all is worth more than the last one of a few.
+    """
     by = progress.arithmetic
     found = list(known)
     share = replace(progress, deadline=progress.deadline - (1 - SHARE) * progress.remaining())
@@ -42,10 +46,11 @@ def with_scalings(problem: Problem, chosen: ChosenNet, known: Known, progress: P
         setting = prepare_split(problem, boxes_of(problem, chosen.net, by), "open", by)
         if sum(setting.graph.size(i) for i in setting.increments.nonlinear) > MAX_NEURONS:
             return known
-        for j in sorted(range(len(known)), key=lambda j: -known[j][0]):
+        for k, j in enumerate(sorted(range(len(known)), key=lambda j: -known[j][0])):
             if known[j][0] <= worst:
                 break
-            scaling = output_scaling(setting, j, share)
+            part = share.remaining() / (len(known) - k)
+            scaling = output_scaling(setting, j, replace(share, deadline=time.monotonic() + part))
             if scaling is None:
                 break
             evidence = Inequality((scaling,))
