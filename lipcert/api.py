@@ -27,6 +27,7 @@ from lipcert.problem import (
     SomeOutputs,
     parse_norm,
     pose,
+    together,
 )
 from lipcert.report import CheckResult, Report, check_report
 from lipcert.report.check import (
@@ -39,7 +40,7 @@ from lipcert.report.check import (
     stated_unrolled,
 )
 from lipcert.report.monotone import MonotoneReport
-from lipcert.report.reach import ReachReport
+from lipcert.report.reach import ReachReport, ReachReports
 from lipcert.report.reading import AnyReport, parse_any
 from lipcert.templates import Template, read_template
 
@@ -317,6 +318,42 @@ def reach(
     asked = Query(outputs=_outputs(outputs), inputs=tuple(inputs or ()), output=output)
     problem = _posed(loaded, asked, region, center, eps, ball, as_run=True)
     return build_reach(loaded, problem.query, solve_reach(problem, timeout=timeout, exact=exact))
+
+
+def reach_many(
+    model: str | Path | onnx.ModelProto | torch.nn.Module | Model,
+    regions: Sequence[Region],
+    *,
+    example: Any = None,
+    outputs: int | list[int] | OutputChoice | None = None,
+    inputs: list[str] | None = None,
+    output: str = "",
+    timeout: float | None = None,
+    templates: Sequence[str | Path | Template] = (),
+    on_row: Callable[[int], None] = lambda row: None,
+) -> ReachReports:
+    """As `reach`, over many regions (lipcert.problem Balls of one radius and norm, or Boxes), without attained values.
+
+    Quick boxes of all of them first, many at a time; then tighter ones, row after row, until `timeout` seconds have
+    passed (default 60, for all; 0: the quick ones alone). `on_row` is told how many are done.
+
+        >>> balls = [lipcert.problem.Ball(np.full(64, v), 0.01, math.inf) for v in (0.0, 0.5)]
+        >>> lipcert.reach_many("models/digits_relu.onnx", balls).upper.shape
+        (2, 10)
+    """
+    from lipcert.planning.reach_many import solve_reach_many
+    from lipcert.report.reach import ReachReports
+
+    loaded = load(model, example=example, templates=templates)
+    asked = Query(outputs=_outputs(outputs), inputs=tuple(inputs or ()), output=output)
+    if not regions:
+        raise UsageError("reach_many: no regions", hint="give balls or boxes")
+    together(regions)  # says what does not fit
+    problem = _posed(loaded, asked, regions[0], None, None, None, as_run=True)
+    for region in regions:
+        region.bounds(problem.size_in)
+    boxes = solve_reach_many(problem, regions, timeout=timeout, on_row=on_row)
+    return ReachReports(loaded, [replace(problem.query, region=region) for region in regions], boxes)
 
 
 def monotone(

@@ -18,6 +18,7 @@ from lipcert.certificate.claim import (
 from lipcert.certificate.verify import (
     verify,
     verify_box,
+    verify_boxes,
     verify_extremes,
     verify_monotone,
     verify_not_monotone,
@@ -35,6 +36,7 @@ __all__ = [
     "Witness",
     "verify",
     "verify_box",
+    "verify_boxes",
     "verify_extremes",
     "verify_monotone",
     "verify_not_monotone",

@@ -18,8 +18,8 @@ from lipcert.certificate.norms import row_norms
 from lipcert.errors import NotProvedError
 from lipcert.graph import Affine, Elementwise, FixedPoint, Groupwise, Product, State, linear_terms
 from lipcert.graph.stretch import stops
-from lipcert.operators import enclosed
-from lipcert.problem import Ball, Everywhere, Problem, dual
+from lipcert.operators import Identity, enclosed
+from lipcert.problem import Ball, Balls, Everywhere, Problem, dual
 
 Bounds = tuple[np.ndarray, np.ndarray]
 """Lower and upper bounds of a vector, possibly infinite."""
@@ -31,6 +31,11 @@ def propagate(problem: Problem, by: Arithmetic) -> list[Bounds]:
     about = "everywhere" if isinstance(region, Everywhere) else region
     about_loops = problem.equilibria or "none"
     return by.kept(("boxes", problem.graph, problem.x, about, about_loops), lambda: _propagate(problem, by))
+
+
+def propagate_many(problem: Problem, by: Arithmetic) -> list[Bounds]:
+    """The same over each of many regions, (K, n) where they differ; not kept."""
+    return _propagate(problem, by)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # overflow ends in inf or NaN, which proves nothing
@@ -53,10 +58,15 @@ def node_box(problem: Problem, i: int, boxes: list[Bounds], centers: dict[int, E
     """The box of node i, from those of the nodes before it; `centers` as `centers_of` gives them."""
     graph, region = problem.graph, problem.query.region
     node = graph.nodes[i]
-    if isinstance(node, Affine):
-        box = interval_affine(node, boxes, by)
-        if (around := around_center(problem, i, centers, by)) is not None:
-            box = _intersect(box, around)
+    if isinstance(node, Affine) and _only_renames(node):
+        box = boxes[node.inputs[0]]
+    elif isinstance(node, Affine):
+        around = around_center(problem, i, centers, by)
+        if around is not None and isinstance(region, Balls):
+            box = around  # as narrow, up to rounding, and time counts
+        else:
+            box = interval_affine(node, boxes, by)
+            box = box if around is None else _intersect(box, around)
     elif isinstance(node, Elementwise):
         box = node.activation.enclose(*boxes[node.input])
     elif isinstance(node, Groupwise):
@@ -74,6 +84,15 @@ def node_box(problem: Problem, i: int, boxes: list[Bounds], centers: dict[int, E
     if not np.all(box[0] <= box[1]):
         raise NotProvedError(f"the box of node {i} is empty or not a number")
     return box
+
+
+def _only_renames(node: Affine) -> bool:
+    return (
+        len(node.inputs) == 1
+        and isinstance(node.operators[0], Identity)
+        and node.bias.is_exact
+        and not node.bias.value.any()
+    )
 
 
 def reached(problem: Problem, node: FixedPoint, box: Bounds, by: Arithmetic) -> Bounds:

@@ -32,7 +32,7 @@ from lipcert.errors import NotProvedError
 from lipcert.graph import Elementwise, FixedPoint, Graph, Iteration, State, linear_terms
 from lipcert.graph.stretch import bias_of
 from lipcert.operators import Diagonal, Identity, LinearOperator
-from lipcert.problem import Ball, Everywhere, Norm, Problem, dual
+from lipcert.problem import Ball, Everywhere, Norm, Problem, dual, rows_of
 
 if TYPE_CHECKING:
     from lipcert.certificate.boxes import Bounds
@@ -207,10 +207,10 @@ def surroundings(problem: Problem, layer: Layer, boxes: list[Bounds], by: Arithm
     """From the boxes of the nodes that the layer reads."""
     region, center, radii = problem.query.region, layer.bias, []
     for source, op in layer.sources:
-        low, high = (side.reshape(-1) for side in boxes[source])
-        box = hull(low, high)
         if source == problem.x and isinstance(region, Ball):
-            box = Enclosure(region.center, np.broadcast_to(region.eps, region.center.shape))
+            box = Enclosure(region.center, np.broadcast_to(region.eps, region.center.shape[-1]))
+        else:
+            box = hull(*boxes[source])
         center = center + by.apply(op, Enclosure(box.value))
         radii.append((source, op, box.full_radius()))
     return Surroundings(center, tuple(radii))
@@ -219,42 +219,47 @@ def surroundings(problem: Problem, layer: Layer, boxes: list[Bounds], by: Arithm
 def reach_of(
     problem: Problem, rows: Enclosure | None, op: LinearOperator, source: int, radius: np.ndarray, by: Arithmetic
 ) -> np.ndarray:
-    """Upper bounds on |rows B (s - c)|, rows times the operator (or the operator alone)."""
+    """Upper bounds on |rows B (s - c)|, rows times the operator (None: the operator); radii may have axes in front."""
     matrix = by.dense(op) if rows is None else rows @ by.dense(op)
     size = matrix.magnitude()
     ball = problem.query.region
     if source == problem.x and isinstance(ball, Ball):
         return mul_up(by.norms(size, dual(ball.norm)), ball.eps)
     endless = ~np.isfinite(radius)
-    found = inflate(size @ np.where(endless, 0.0, radius), size.shape[1])
-    return np.where(np.any((size != 0) & endless, axis=1), np.inf, found)
+    found = inflate(np.where(endless, 0.0, radius) @ size.T, size.shape[1])
+    return np.where(endless @ (size != 0).T, np.inf, found) if endless.any() else found
 
 
 def check_box(problem: Problem, layer: Layer, claimed: Equilibrium, boxes: list[Bounds], by: Arithmetic) -> Bounds:
-    """The box of v that follows from the claimed one; NotProvedError unless the solutions over the region are in it."""
+    """The box of v that follows from the claimed one; NotProvedError unless the solutions over the region are in it.
+
+    Of many regions, (K, n) each: the claimed ones.
+    """
     low, high = claimed.lower, claimed.upper
-    if low.shape != (layer.size,) or high.shape != (layer.size,) or not np.all(low <= high):
+    shape = (*rows_of(problem.query.region), layer.size)
+    if low.shape != shape or high.shape != shape or not np.all(low <= high):
         raise NotProvedError(f"node {layer.fixed}: the claimed box is none of {layer.size} entries")
     around = surroundings(problem, layer, boxes, by)
     box = low, high
+    one = len(shape) == 1
     if not (
-        _faces_hold(problem, layer, box, around, by)
-        or _stays(problem, layer, box, around, by)
+        np.all(_faces_hold(problem, layer, box, around, by))
+        or (one and _stays(problem, layer, box, around, by))
         or (claimed.multipliers.size and _is_reached(problem, layer, box, around, claimed.multipliers, by))
     ):
         raise NotProvedError(f"node {layer.fixed}: the solutions are not proven to lie in the claimed box")
-    return narrowed(problem, layer, box, around, by)
+    return narrowed(problem, layer, box, around, by) if one else box
 
 
 @np.errstate(over="ignore", invalid="ignore")  # overflow ends in inf or NaN, which proves nothing
 def _faces_hold(problem: Problem, layer: Layer, box: Bounds, around: Surroundings, by: Arithmetic) -> bool:
-    low, high = box
+    low, high = box  # (n,) or (K, n)
     matrix, values = layer.matrix, layer.activation.enclose(low, high)
     diagonal = Enclosure(np.diag(matrix.value), np.diag(matrix.full_radius()))
     value, radius = matrix.value.copy(), matrix.full_radius().copy()
     np.fill_diagonal(value, 0.0)
     np.fill_diagonal(radius, 0.0)
-    beside = (Enclosure(value, radius) @ hull(*values).reshape((-1, 1))).reshape((layer.size,)) + around.center
+    beside = hull(*values) @ Enclosure(value.T, radius.T) + around.center
     for source, op, size in around.radii:
         beside = beside + Enclosure(np.zeros(layer.size), reach_of(problem, None, op, source, size, by))
 
@@ -285,7 +290,8 @@ def narrowed(problem: Problem, layer: Layer, box: Bounds, around: Surroundings, 
 def gains(
     problem: Problem, layer: Layer, middle: np.ndarray, around: Surroundings, multipliers: np.ndarray, by: Arithmetic
 ) -> np.ndarray | None:
-    """How far the solutions' v can be from `middle`: by the second condition, as an ellipsoid around its w.
+    """How far the solutions' v can be from `middle` (n,), or each of many (K, n), by the second condition: an ellipsoid
+    around its w.
 
     With dv = A dw + q and slopes in [l, h], l h >= 0, sum t (dw - l dv) (dw - h dv) <= 0 gives dw' K dw <= dw' H q, for
     H = T (l + h) - 2 A' T l h. If q = G z, |z|_2 <= 1 and K > H G G' H' / nu, then y' K dw <= y' H q / 2 + sqrt(nu y' K
@@ -299,8 +305,8 @@ def gains(
     into = Enclosure(np.eye(n)) * (t * (Enclosure(low) + Enclosure(high)))
     if np.any((low != 0) & (high != 0)):
         into = into - transposed * (t * Enclosure(2 * low) * Enclosure(high))
-    values = hull(*layer.activation.enclose(middle, middle)).reshape((-1, 1))
-    lack = (Enclosure(middle) - (a @ values).reshape((n,)) - around.center).magnitude()
+    values = hull(*layer.activation.enclose(middle, middle))
+    lack = (Enclosure(middle) - values @ transposed - around.center).magnitude().reshape(-1, n).max(axis=0)
     # columns of the little that the middle lacks are as long as others, and the z that go with them short
     parts: list[tuple[Enclosure, Norm]] = [(Enclosure(np.diag(lack)), math.inf)]
     for source, op, radius in around.radii:
@@ -308,7 +314,7 @@ def gains(
         if not np.all(np.isfinite(radius)):
             return None
         norm = ball.norm if source == problem.x and isinstance(ball, Ball) else math.inf
-        parts.append((by.dense(op) * Enclosure(radius), norm))
+        parts.append((by.dense(op) * Enclosure(radius.reshape(-1, op.in_size).max(axis=0)), norm))
     largest = max((float(np.abs(part.value).max(initial=0.0)) for part, _ in parts[1:]), default=0.0)
     ratio = lack.max(initial=0.0) / largest if largest > 0 else 1.0
     short = 2.0 ** float(np.clip(np.ceil(np.log2(ratio + SHORT)), -20, 0))
@@ -317,7 +323,8 @@ def gains(
     form, error = (side[0] / 2 for side in well_posed_form(layer, multipliers))
     try:
         least = float(np.linalg.eigvalsh(form)[0]) / 2
-        nu = float(np.linalg.norm(np.linalg.solve(np.linalg.cholesky(form), moved.value), 2)) ** 2 * (1 + ROOM) + ETA
+        half = np.linalg.solve(np.linalg.cholesky(form), moved.value)
+        nu = float(np.linalg.eigvalsh(half @ half.T)[-1]) * (1 + ROOM) + ETA
         rows = Enclosure(np.linalg.solve(form, a.value.T).T)
     except np.linalg.LinAlgError:
         return None
@@ -425,7 +432,7 @@ def distance(layer: Layer, iteration: Iteration, state: Bounds) -> np.ndarray:
     if not rate < 1:
         return nothing
     off = up(np.maximum(up(state[1] - iteration.start), up(iteration.start - state[0])))
-    first = float(up(off / weights).max(initial=0.0))
+    first = up(off / weights).max(axis=-1, initial=0.0, keepdims=True)
     left = inflate(rate**iteration.steps * first, 2 * iteration.steps + 8) + TINY
     return np.asarray(up(left * weights))
 

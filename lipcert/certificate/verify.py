@@ -9,7 +9,7 @@ import numpy as np
 
 from lipcert.arithmetic.rounding import flushes_to_zero
 from lipcert.certificate.arithmetic import Arithmetic
-from lipcert.certificate.boxes import Bounds, propagate
+from lipcert.certificate.boxes import Bounds, propagate, propagate_many
 from lipcert.certificate.chains import absolute_bound, prepare, prepare_split, spectral_bound
 from lipcert.certificate.claim import (
     AbsoluteChain,
@@ -33,7 +33,7 @@ from lipcert.certificate.pieces import tree_box
 from lipcert.certificate.signs import certified_share, check_fails
 from lipcert.certificate.witness import attained
 from lipcert.errors import NotProvedError
-from lipcert.problem import Box, Problem
+from lipcert.problem import Box, Problem, rows_of
 
 
 def verify(problem: Problem, claim: Claim, by: Arithmetic | None = None) -> float:
@@ -104,12 +104,30 @@ def verify_box(problem: Problem, claim: BoxClaim, by: Arithmetic | None = None) 
         whole = whole_net(problem, by, claim.slopes)
         found = np.array([tree_box(problem, tree, j, whole, by) for j, tree in enumerate(claim.trees)])
         low, high = np.maximum(low, found[:, 0]), np.minimum(high, found[:, 1])
-    inside = (low >= claim.lower) & (high <= claim.upper)
+    return _inside((low, high), claim)
+
+
+def verify_boxes(problem: Problem, claim: BoxClaim, by: Arithmetic | None = None) -> Bounds:
+    """The same of many regions at a time, by intervals: everything is (K, outputs), and (K, neurons) in equilibria."""
+    _check_underflow()
+    if claim.linear or claim.trees or claim.slopes or claim.pairs:
+        raise NotProvedError("boxes over many regions at a time are proven by intervals")
+    shape = (*rows_of(problem.query.region), problem.size_out)
+    if claim.lower.shape != shape or claim.upper.shape != shape:
+        raise NotProvedError(f"the claimed boxes are not {shape[0]} of {shape[-1]} outputs")
+    boxes = propagate_many(replace(problem, equilibria=claim.equilibria), by or Arithmetic())
+    return _inside(boxes[problem.y], claim)
+
+
+def _inside(proven: Bounds, claim: BoxClaim) -> Bounds:
+    """The proven box, if it is in the claimed one."""
+    inside = (proven[0] >= claim.lower) & (proven[1] <= claim.upper)
     if not np.all(inside):
-        j = int(np.argmin(inside))
-        claimed = f"[{claim.lower[j]:.17g}, {claim.upper[j]:.17g}]"
-        raise NotProvedError(f"output {j} is proven within [{low[j]:.17g}, {high[j]:.17g}], and {claimed} is claimed")
-    return low, high
+        at = np.unravel_index(int(np.argmin(inside)), inside.shape)
+        row = f"row {at[0]}, " if len(at) > 1 else ""
+        found, claimed = (f"[{low[at]:.17g}, {high[at]:.17g}]" for low, high in (proven, (claim.lower, claim.upper)))
+        raise NotProvedError(f"{row}output {at[-1]} is proven within {found}, and {claimed} is claimed")
+    return proven
 
 
 def verify_extremes(problem: Problem, claim: Extremes, by: Arithmetic | None = None) -> None:

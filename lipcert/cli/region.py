@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -12,6 +14,9 @@ if TYPE_CHECKING:
     from lipcert.problem import OutputChoice, Region
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_FILE = "skip_columns", "scale", "layout"
+"""Options that say how the file of --center is read."""
 
 _OPTIONS = (
     click.option("--center", metavar="X", help="Ball around X: an npy, npz or csv file, or numbers (0: all)."),
@@ -54,16 +59,8 @@ def read_region(model: Model, options: dict[str, Any], norm: str) -> Region:
                 raise UsageError(f"--{name.replace('_', '-')} describes the file of --center, which is not given")
     shape = _input_shape(model, options["inputs"])
     if options["center"] is not None:
-        return read_ball(
-            options["center"],
-            options["eps"],
-            parse_norm(options["ball"] or norm, "--ball"),
-            shape,
-            row=options["row"],
-            skip_columns=options["skip_columns"],
-            scale=options["scale"],
-            layout=options["layout"],
-        )
+        ball = options["center"], options["eps"], parse_norm(options["ball"] or norm, "--ball"), shape
+        return read_ball(*ball, row=options["row"], **{name: options[name] for name in _FILE})
     if options["ball"] is not None:
         raise UsageError("--ball needs --center and --eps")
     if options["box"] is not None:
@@ -74,6 +71,47 @@ def read_region(model: Model, options: dict[str, Any], norm: str) -> Region:
             size *= d
         return read_vnnlib(options["spec"], size)
     return Everywhere()
+
+
+def read_rows(options: dict[str, Any]) -> range:
+    """What --rows says."""
+    from lipcert.errors import UsageError
+
+    text = options["rows"]
+    match = re.fullmatch(r"(\d+):(\d+)", text)
+    if match is None or int(match[1]) >= int(match[2]):
+        raise UsageError(f"--rows: {text!r} is not A:B with A < B", hint="for example 0:20")
+    if options["row"] is not None:
+        raise UsageError("--row and --rows both choose rows", hint="use one of them")
+    if options["center"] is None:
+        raise UsageError("--rows are those of the file of --center, which is not given")
+    return range(int(match[1]), int(match[2]))
+
+
+def read_regions(model: Model, options: dict[str, Any], norm: str, rows: range) -> Sequence[Region]:
+    """As read_region, around each of these rows of the file of --center."""
+    from lipcert.problem import parse_norm
+    from lipcert.problem.reading import read_balls
+
+    read_region(model, {**options, "row": rows.start}, norm)  # has a word for each option that does not fit
+    shape = _input_shape(model, options["inputs"])
+    ball = options["center"], options["eps"], parse_norm(options["ball"] or norm, "--ball"), shape
+    return read_balls(*ball, rows, **{name: options[name] for name in _FILE})
+
+
+def folder_for(name: str, rows: range) -> Path:
+    """Where the reports of rows go; it is made with the first of them."""
+    from lipcert.errors import UsageError
+    from lipcert.report.writing import check_writable
+
+    path = Path(name)
+    if name == "-" or (path.exists() and not path.is_dir()):
+        raise UsageError(f"--json: {name} is no folder, which it is with --rows", hint="name a folder")
+    for row in rows if path.exists() else ():
+        check_writable(str(path / f"row{row}.json"))
+    if not path.exists():
+        check_writable(name)
+    return path
 
 
 def _input_shape(model: Model, names: tuple[str, ...]) -> tuple[int, ...]:

@@ -1,13 +1,11 @@
-"""`lipcert bound --rows`: one line for each row of a file of centers, and a report for each in a folder."""
+"""`bound --rows` and `reach --rows`: one line for each row of a file of centers, and a report for each in a folder."""
 
 from __future__ import annotations
 
-import re
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lipcert.cli.region import read_region
+from lipcert.cli.region import folder_for, read_outputs, read_regions, read_rows
 
 if TYPE_CHECKING:
     from lipcert.report import Report
@@ -29,13 +27,13 @@ def bound_rows(
     from lipcert.report.terminal import RowTable
     from lipcert.report.writing import write_json
 
-    rows = _rows(options)
+    rows = read_rows(options)
     if options["checkpoint"] is not None:
         raise UsageError("--checkpoint is for one region", hint="bound row by row, with --row")
-    into = None if folder is None else _folder(folder, rows)
+    into = None if folder is None else folder_for(folder, rows)
     loaded = api.load(model, templates=options["templates"], unrolled=options["unrolled"])
     kind = options["norm_in"] or options["norm"]
-    regions = [read_region(loaded, {**options, "row": row}, kind) for row in rows]
+    regions = read_regions(loaded, options, kind, rows)
     began = time.monotonic()
     reports: list[Report] = []
     table = RowTable(loaded.path, quiet)
@@ -51,30 +49,34 @@ def bound_rows(
     return max(exit_status(report, limit) for report in reports)
 
 
-def _rows(options: dict[str, Any]) -> range:
+def reach_rows(model: str, options: dict[str, Any], folder: str | None, npz: str | None, quiet: bool) -> int:
+    """The exit status: the worst of all rows."""
+    from lipcert import api
+    from lipcert.cli.progress import progress
     from lipcert.errors import UsageError
+    from lipcert.report.terminal import print_reach_rows
+    from lipcert.report.writing import write_json, write_npz
 
-    text = options["rows"]
-    match = re.fullmatch(r"(\d+):(\d+)", text)
-    if match is None or int(match[1]) >= int(match[2]):
-        raise UsageError(f"--rows: {text!r} is not A:B with A < B", hint="for example 0:20")
-    if options["row"] is not None:
-        raise UsageError("--row and --rows both choose rows", hint="use one of them")
-    if options["center"] is None:
-        raise UsageError("--rows are those of the file of --center, which is not given")
-    return range(int(match[1]), int(match[2]))
-
-
-def _folder(name: str, rows: range) -> Path:
-    """Where reports go; it is made with the first of them."""
-    from lipcert.errors import UsageError
-    from lipcert.report.writing import check_writable
-
-    path = Path(name)
-    if name == "-" or (path.exists() and not path.is_dir()):
-        raise UsageError(f"--json: {name} is no folder, which it is with --rows", hint="name a folder")
-    for row in rows if path.exists() else ():
-        check_writable(str(path / f"row{row}.json"))
-    if not path.exists():
-        check_writable(name)
-    return path
+    rows = read_rows(options)
+    if options["exact"]:
+        raise UsageError("--exact is for one region", hint="reach row by row, with --row")
+    into = None if folder is None else folder_for(folder, rows)
+    loaded = api.load(model, templates=options["templates"], unrolled=options["unrolled"])
+    with progress("boxes", enabled=not quiet) as say:
+        reports = api.reach_many(
+            loaded,
+            read_regions(loaded, options, "inf", rows),
+            outputs=read_outputs(options),
+            inputs=list(options["inputs"]),
+            output=options["output"],
+            timeout=options["timeout"],
+            on_row=lambda done: say(f"{done} of {len(rows)} rows are as tight as they get", None),
+        )
+    if into is not None:
+        into.mkdir(exist_ok=True)
+        for row, report in zip(rows, reports, strict=True):
+            write_json(report, str(into / f"row{row}.json"))
+    if npz is not None:
+        write_npz(reports, npz)
+    print_reach_rows(reports, rows, None if into is None else into / f"row{rows[0]}.json", quiet)
+    return 4 if any(status == "inconclusive" for status in reports.statuses) else 0

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from lipcert.certificate import BoxClaim, Extremes, verify_box, verify_extremes
+from lipcert.certificate.boxes import Bounds
 from lipcert.certificate.claim import Tree
 from lipcert.certificate.pieces import tree_box
 from lipcert.certificate.verify import value_at
@@ -59,7 +60,7 @@ def solve_reach(problem: Problem, *, timeout: float | None = None, exact: bool =
         raise InconclusiveError(
             reason.message, hint="`lipcert inspect` tells more; or choose a smaller region"
         ) from None
-    chosen, posed = _form(problem, progress)
+    chosen, posed = choose_form(problem, progress)
     low, high = chosen.boxes[posed.y]
     seen = find_extremes(problem, progress) if problem.size_out <= MAX_OUTPUTS else None
     trees: tuple[Tree, ...] = ()
@@ -73,21 +74,25 @@ def solve_reach(problem: Problem, *, timeout: float | None = None, exact: bool =
         if len(boxes):
             low, high = np.maximum(low, boxes[:, 0]), np.minimum(high, boxes[:, 1])
         seen = attained.lowest, attained.highest
-    low, high = (end + sign * (SLACK * np.abs(end) + SPARE) for end, sign in ((low, -1), (high, 1)))
-    pairs = posed is not problem
-    claim = BoxClaim(low, high, chosen.linear, trees, chosen.slopes, problem.equilibria, pairs)
+    claim = BoxClaim(*roomy((low, high)), chosen.linear, trees, chosen.slopes, problem.equilibria, posed is not problem)
     verify_box(problem, claim, progress.arithmetic)
     return ReachOutcome(claim, _extremes(problem, seen, progress), time.monotonic() - started)
 
 
-def _form(problem: Problem, progress: Progress) -> tuple[Chosen, Problem]:
+def roomy(box: Bounds) -> Bounds:
+    """A claim's ends."""
+    low, high = (end + sign * (SLACK * np.abs(end) + SPARE) for end, sign in zip(box, (-1, 1), strict=True))
+    return low, high
+
+
+def choose_form(problem: Problem, progress: Progress) -> tuple[Chosen, Problem]:
     """The graph as it is, or with softmax and the like in pairs: the one with the smaller boxes."""
     plain = choose_boxes(problem, progress)
     posed = in_pairs(problem, progress.arithmetic) if plain.linear else None
     if posed is None:
         return plain, problem
-    try:
-        pairs = choose_boxes(posed, progress)
+    try:  # slopes that are known are of the graph as it is
+        pairs = choose_boxes(posed, progress if progress.slopes is None else replace(progress, slopes=()))
     except NotProvedError:  # a box is not a number
         return plain, problem
     if not pairs.linear:

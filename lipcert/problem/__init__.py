@@ -3,12 +3,14 @@
 from lipcert.problem.norms import Norm, dual, norm_name, parse_norm
 from lipcert.problem.outputs import AllOutputs, Margin, OutputChoice, SomeOutputs, parse_margin, parse_outputs
 from lipcert.problem.query import Problem, Query, pose
-from lipcert.problem.regions import Ball, Box, Everywhere, Region
+from lipcert.problem.regions import Ball, Balls, Box, Boxes, Everywhere, Region, rows_of, together
 
 __all__ = [
     "AllOutputs",
     "Ball",
+    "Balls",
     "Box",
+    "Boxes",
     "Everywhere",
     "Margin",
     "Norm",
@@ -23,4 +25,6 @@ __all__ = [
     "parse_norm",
     "parse_outputs",
     "pose",
+    "rows_of",
+    "together",
 ]

@@ -32,9 +32,26 @@ def read_ball(
 ) -> Ball:
     """The ball of --center and --eps for an input of `shape`; `center` is a file or numbers on the line."""
     values = read_vector(center, shape, "--center", row=row, skip_columns=skip_columns)
-    if not (math.isfinite(scale) and scale != 0):
-        raise UsageError(f"--scale: {scale} is not a usable divisor", hint="for example 255")
-    return Ball(_to_layout(values / scale, shape, layout), eps, norm)
+    return Ball(_to_layout(_scaled(values, scale), shape, layout), eps, norm)
+
+
+def read_balls(
+    center: str,
+    eps: float,
+    norm: Norm,
+    shape: Shape,
+    rows: range,
+    *,
+    skip_columns: int = 0,
+    scale: float = 1.0,
+    layout: str = "chw",
+) -> list[Ball]:
+    """The same around each of these rows of a file, which is read once."""
+    if _numbers(center) is not None:
+        raise UsageError("--rows are those of a file, and --center gives numbers", hint="name a file")
+    found = _from_file(Path(center), "--center", rows)
+    vectors = [_fitted(values, center, shape, "--center", skip_columns) for values in found]
+    return [Ball(_to_layout(_scaled(values, scale), shape, layout), eps, norm) for values in vectors]
 
 
 def read_box(text: str, shape: Shape) -> Box:
@@ -48,12 +65,17 @@ def read_box(text: str, shape: Shape) -> Box:
 
 def read_vector(text: str, shape: Shape, option: str, row: int | None = None, skip_columns: int = 0) -> np.ndarray:
     """A vector for an input of `shape`, from an npy, npz or csv file, or from numbers (one number fills it)."""
-    size = math.prod(shape)
     numbers = _numbers(text)
     if numbers is not None:
-        values = np.full(size, numbers[0]) if numbers.size == 1 else numbers
+        values = np.full(math.prod(shape), numbers[0]) if numbers.size == 1 else numbers
     else:
-        values = _from_file(Path(text), option, row)
+        (values,) = _from_file(Path(text), option, None if row is None else range(row, row + 1))
+    return _fitted(values, text, shape, option, skip_columns)
+
+
+def _fitted(values: np.ndarray, text: str, shape: Shape, option: str, skip_columns: int) -> np.ndarray:
+    """What is left of them, as many as the input has."""
+    size = math.prod(shape)
     values = values[skip_columns:]
     if values.size != size:
         raise UsageError(
@@ -114,32 +136,43 @@ def _numbers(text: str) -> np.ndarray | None:
         return None
 
 
-def _from_file(path: Path, option: str, row: int | None) -> np.ndarray:
+def _scaled(values: np.ndarray, scale: float) -> np.ndarray:
+    if not (math.isfinite(scale) and scale != 0):
+        raise UsageError(f"--scale: {scale} is not a usable divisor", hint="for example 255")
+    return values / scale
+
+
+def _from_file(path: Path, option: str, rows: range | None) -> list[np.ndarray]:
+    """Vectors; without rows one: the first row of a csv file, or the array."""
     try:
         if path.suffix == ".csv":
-            return _csv_row(path, 0 if row is None else row, option)
+            return _csv_rows(path, range(1) if rows is None else rows, option)
         if path.suffix in (".npy", ".npz"):
-            return _numpy_array(path, option, row)
+            return _numpy_rows(path, option, rows)
     except (OSError, EOFError, UnicodeDecodeError, zipfile.BadZipFile) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UsageError(f"{option}: {path}: {reason}", hint="check the path") from None
     raise UsageError(f"{option}: {path} is neither numbers nor an .npy, .npz or .csv file")
 
 
-def _csv_row(path: Path, row: int, option: str) -> np.ndarray:
+def _csv_rows(path: Path, rows: range, option: str) -> list[np.ndarray]:
     with path.open() as stream:
-        line = next(itertools.islice((text for text in stream if text.strip()), max(row, 0), None), None)
-    if line is None or row < 0:
-        raise UsageError(f"{option}: {path} has no row {row}", hint="rows count from 0")
-    cells = [cell.strip() for cell in line.strip().rstrip(",").split(",")]
-    try:
-        return np.array([float(cell) for cell in cells])
-    except ValueError:
-        bad = next(i for i, cell in enumerate(cells) if _numbers(cell) is None)
-        raise UsageError(f"{option}: {path}, row {row}, column {bad}: {cells[bad]!r} is not a number") from None
+        lines = list(itertools.islice((text for text in stream if text.strip()), max(rows.start, 0), rows.stop))
+    if rows.start < 0 or len(lines) < len(rows):
+        missing = rows.start if rows.start < 0 else rows.start + len(lines)
+        raise UsageError(f"{option}: {path} has no row {missing}", hint="rows count from 0")
+    found = []
+    for row, line in zip(rows, lines, strict=True):
+        cells = [cell.strip() for cell in line.strip().rstrip(",").split(",")]
+        try:
+            found.append(np.array([float(cell) for cell in cells]))
+        except ValueError:
+            bad = next(i for i, cell in enumerate(cells) if _numbers(cell) is None)
+            raise UsageError(f"{option}: {path}, row {row}, column {bad}: {cells[bad]!r} is not a number") from None
+    return found
 
 
-def _numpy_array(path: Path, option: str, row: int | None) -> np.ndarray:
+def _numpy_rows(path: Path, option: str, rows: range | None) -> list[np.ndarray]:
     try:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.lib.npyio.NpzFile):
@@ -150,13 +183,13 @@ def _numpy_array(path: Path, option: str, row: int | None) -> np.ndarray:
         raise UsageError(f"{option}: {path}: {error}", hint="save plain number arrays with numpy.save") from None
     if loaded.dtype.kind not in "fiub":
         raise UsageError(f"{option}: {path} holds {loaded.dtype}, not numbers")
-    if row is not None:
-        if loaded.ndim < 1 or not 0 <= row < len(loaded):
-            raise UsageError(
-                f"{option}: {path} of shape {list(loaded.shape)} has no row {row}", hint="rows count from 0"
-            )
-        loaded = loaded[row]
-    return np.asarray(loaded, dtype=np.float64).reshape(-1)
+    if rows is None:
+        return [np.asarray(loaded, dtype=np.float64).reshape(-1)]
+    missing = [row for row in (rows.start, rows.stop - 1) if loaded.ndim < 1 or not 0 <= row < len(loaded)]
+    if missing:
+        shape = list(loaded.shape)
+        raise UsageError(f"{option}: {path} of shape {shape} has no row {missing[0]}", hint="rows count from 0")
+    return list(np.asarray(loaded[rows.start : rows.stop], dtype=np.float64).reshape(len(rows), -1))
 
 
 def _to_layout(values: np.ndarray, shape: Shape, layout: str) -> np.ndarray:

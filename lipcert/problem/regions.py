@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,7 +45,7 @@ class Ball:
 
     def bounds(self, size: int) -> tuple[np.ndarray, np.ndarray]:
         """The smallest box around the ball, rounded outward."""
-        _check_size(self.center.size, size, "--center")
+        _check_size(self.center.shape[-1], size, "--center")
         if self.eps == 0:
             return self.center, self.center
         with np.errstate(over="ignore"):  # an infinite end is one
@@ -79,7 +80,7 @@ class Box:
             raise UsageError(f"--box: lower {self.lower[i]:g} is above upper {self.upper[i]:g} at input {i}")
 
     def bounds(self, size: int) -> tuple[np.ndarray, np.ndarray]:
-        _check_size(self.lower.size, size, "--box")
+        _check_size(self.lower.shape[-1], size, "--box")
         return self.lower, self.upper
 
     def contains(self, x: np.ndarray) -> bool:
@@ -90,6 +91,52 @@ class Box:
 
 
 Region = Everywhere | Ball | Box
+
+
+@dataclass(frozen=True, eq=False)
+class Balls(Ball):
+    """Many balls of one radius, `center` (K, n): for boxes around the outputs of all of them at a time, alone."""
+
+    def __post_init__(self) -> None:
+        Ball(self.center.reshape(-1), self.eps, self.norm)  # checks the numbers
+
+    def contains(self, x: np.ndarray) -> bool:
+        raise TypeError("a point is in one ball or another")
+
+    def describe(self) -> str:
+        return f"{len(self.center)} l{norm_name(self.norm)} balls of radius {repr(self.eps).removesuffix('.0')}"
+
+
+@dataclass(frozen=True, eq=False)
+class Boxes(Box):
+    """Many boxes, `lower` and `upper` (K, n), as Balls."""
+
+    def __post_init__(self) -> None:
+        Box(self.lower.reshape(-1), self.upper.reshape(-1))
+
+    def contains(self, x: np.ndarray) -> bool:
+        raise TypeError("a point is in one box or another")
+
+    def describe(self) -> str:
+        return f"{len(self.lower)} boxes"
+
+
+def together(regions: Sequence[Region]) -> Balls | Boxes:
+    """Many regions as one; UsageError where they are not boxes, or balls of one radius in one norm."""
+    balls = [region for region in regions if isinstance(region, Ball)]
+    boxes = [region for region in regions if isinstance(region, Box)]
+    if len(boxes) == len(regions) > 0:
+        return Boxes(np.array([box.lower for box in boxes]), np.array([box.upper for box in boxes]))
+    if len({(ball.eps, ball.norm, ball.center.size) for ball in balls}) != 1 or len(balls) < len(regions):
+        raise UsageError("regions of several kinds", hint="give boxes, or balls of one radius in one norm")
+    return Balls(np.array([ball.center for ball in balls]), balls[0].eps, balls[0].norm)
+
+
+def rows_of(region: Region) -> tuple[int, ...]:
+    """The axis in front of what differs from region to region: (K,) of many, () of one."""
+    if isinstance(region, Balls):
+        return region.center.shape[:1]
+    return region.lower.shape[:1] if isinstance(region, Boxes) else ()
 
 
 def _check_size(given: int, wanted: int, option: str) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from lipcert.report.report import (
 if TYPE_CHECKING:
     from lipcert.frontend import Model
     from lipcert.planning.reach import ReachOutcome
+    from lipcert.planning.reach_many import ManyBoxes
     from lipcert.problem import Query
 
 REACH_SCHEMA = "lipcert/reach/1"
@@ -68,11 +70,54 @@ class ReachReport:
         return f"ReachReport(status={self.status!r}, lower={self.lower}, upper={self.upper})"
 
 
+@dataclass(frozen=True)
+class ReachReports(Sequence[ReachReport]):
+    """Runs over many regions: their boxes as arrays, and a report for each, which is built when it is asked for."""
+
+    model: Model
+    queries: Sequence[Query]
+    boxes: ManyBoxes
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    @overload
+    def __getitem__(self, row: int) -> ReachReport: ...
+    @overload
+    def __getitem__(self, row: slice) -> ReachReports: ...
+    def __getitem__(self, row: int | slice) -> ReachReport | ReachReports:
+        from lipcert.planning.reach import ReachOutcome
+
+        if isinstance(row, slice):
+            return replace(self, queries=self.queries[row], boxes=replace(self.boxes, claims=self.boxes.claims[row]))
+        each = self.boxes.seconds / len(self)
+        return build_reach(self.model, self.queries[row], ReachOutcome(self.boxes.claims[row], None, each))
+
+    @property
+    def lower(self) -> np.ndarray:
+        """(regions, outputs) proven lower bounds, minus infinity where nothing is proven."""
+        return np.array([claim.lower for claim in self.boxes.claims])
+
+    @property
+    def upper(self) -> np.ndarray:
+        """(regions, outputs) proven upper bounds."""
+        return np.array([claim.upper for claim in self.boxes.claims])
+
+    @property
+    def statuses(self) -> list[str]:
+        """Of each region, as ReachReport.status."""
+        return [_status(self.model, claim) for claim in self.boxes.claims]
+
+
+def _status(model: Model, claim: BoxClaim) -> str:
+    if not (np.any(np.isfinite(claim.lower)) or np.any(np.isfinite(claim.upper))):
+        return "inconclusive"
+    return "conditional" if model.templates else "certified"
+
+
 def build_reach(model: Model, query: Query, outcome: ReachOutcome) -> ReachReport:
     """Put a run into the words of the schema."""
     claim, extremes = outcome.claim, outcome.extremes
-    finite = bool(np.any(np.isfinite(claim.lower)) or np.any(np.isfinite(claim.upper)))
-    proven = "conditional" if model.templates else "certified"
     meant = loops_meant(model)
     return ReachReport(
         {
@@ -81,7 +126,7 @@ def build_reach(model: Model, query: Query, outcome: ReachOutcome) -> ReachRepor
             "model": describe_model(model),
             "query": encode_query(query),
             "result": {
-                "status": proven if finite else "inconclusive",
+                "status": _status(model, claim),
                 "lower": [_number(v) for v in claim.lower.tolist()],
                 "upper": [_number(v) for v in claim.upper.tolist()],
                 "boxes": boxes_by(claim),

@@ -18,7 +18,7 @@ from lipcert.errors import printable
 from lipcert.problem import Query, norm_name
 from lipcert.report.check import CheckResult, MonotoneCheck, ReachCheck
 from lipcert.report.monotone import MonotoneReport
-from lipcert.report.reach import ReachReport
+from lipcert.report.reach import ReachReport, ReachReports, boxes_by
 from lipcert.report.reading import AnyReport
 from lipcert.report.report import Report
 
@@ -149,6 +149,32 @@ def print_reach(report: ReachReport, json_path: str | None, quiet: bool) -> None
             "report", plain(f"{json_path}   (re-verify: lipcert check {json_path} {report.data['model']['path']})")
         )
     show(table)
+
+
+def print_reach_rows(reports: ReachReports, rows: range, first: Path | None, quiet: bool) -> None:
+    """A line for each row of `lipcert reach --rows`; with quiet, all its lower and upper bounds in turn."""
+    low, high = reports.lower, reports.upper
+    if quiet:
+        for row in np.stack([low, high], axis=2).reshape(len(reports), -1).tolist():
+            print(*map(repr, row))
+        return
+    path, widths = reports.model.path, (high - low).max(axis=1)
+    print(printable(path))
+    print("".join(name.rjust(width) for name, width in zip(("row", "widest side", "by"), (6, 14, 16), strict=True)))
+    for k in range(min(len(reports), MAX_LINES)):
+        by = boxes_by(reports.boxes.claims[k])
+        print(f"{rows[k]:6d}{shown(float(widths[k]), 6, up=True):>14}{by:>16}")
+    if len(reports) > MAX_LINES:
+        print(f"   ... {len(reports) - MAX_LINES} more rows: --npz has them all, -q prints them")
+    done = [status != "inconclusive" for status in reports.statuses]
+    seconds = reports.boxes.seconds
+    print(
+        f"{sum(done)} of {len(done)} {'conditional' if reports.model.templates else 'certified'}; widest side "
+        f"{shown(float(np.median(widths)), 6, up=True)} in the median; {seconds:.2f} s"
+    )
+    if first is not None:
+        check = f"lipcert check {printable(str(first))} {printable(path)}"
+        print(f"reports in {printable(str(first.parent))}   (re-verify: {check})")
 
 
 def print_monotone(report: MonotoneReport, json_path: str | None, quiet: bool) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lipcert.errors import UsageError
-from lipcert.report.reach import ReachReport
+from lipcert.report.reach import ReachReport, ReachReports
 from lipcert.report.reading import AnyReport
 
 
@@ -35,10 +35,10 @@ def write_text(text: str, path: str, option: str) -> None:
     _write(path, text.encode("utf-8"), option)
 
 
-def write_npz(report: ReachReport, path: str, option: str = "--npz") -> None:
-    """The arrays of a box: lower and upper; attained_lower and attained_upper where they were looked for."""
+def write_npz(report: ReachReport | ReachReports, path: str, option: str = "--npz") -> None:
+    """The arrays of a box, or of many, a row each: lower and upper; attained_lower and attained_upper where known."""
     arrays = {"lower": report.lower, "upper": report.upper}
-    if report.attained is not None:
+    if isinstance(report, ReachReport) and report.attained is not None:
         arrays["attained_lower"], arrays["attained_upper"] = report.attained
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ from lipcert.errors import NotProvedError
 from lipcert.graph import Affine, Elementwise, FixedPoint, Graph, Input, Output, State
 from lipcert.methods import OutOfTime
 from lipcert.methods.implicit import with_equilibria
-from lipcert.methods.implicit.equilibria import _embedded
+from lipcert.methods.implicit.embedded import embedded
 from lipcert.methods.implicit.solution import values_at
 from lipcert.operators import Convolution, enclosed
 from lipcert.planning import solve
@@ -260,7 +260,7 @@ def test_explicit_networks_as_implicit_ones_have_the_boxes_of_intervals(activati
     (layer,) = layers_of(problem.graph, by).values()
     center = layer.bias.value + layer.sources[0][1].matvec(region.center[None])[0]
     reach = region.eps * np.abs(enclosed.dense(layer.sources[0][1]).value).sum(axis=1)
-    found = _embedded(layer, center, reach)
+    found = embedded(layer, center[None], reach, 0.0)
     assert found is not None
     size = 1e-8 * (1 + np.abs(low) + np.abs(high))
     assert np.all(np.abs(found[0] - low) <= size)

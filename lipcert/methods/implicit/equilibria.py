@@ -20,19 +20,16 @@ from lipcert.certificate.implicit import (
     image,
     layers_of,
     majorant,
-    majorant_weights,
     reach_of,
     surroundings,
 )
 from lipcert.certificate.linear_bounds import whole_net
 from lipcert.errors import NotProvedError
 from lipcert.graph import FixedPoint, Graph, Output, State
+from lipcert.methods.implicit.embedded import ROOM, embedded
 from lipcert.methods.implicit.multipliers import find_multipliers
 from lipcert.methods.implicit.solution import solution_near
 from lipcert.problem import Box, Everywhere, Problem
-
-ROOM = 2.0**-30
-"""By which boxes are wider than what maps into them."""
 
 WIDER = (0.01, 0.02, 0.05, 0.1)
 """Shares by which a box is made wider than what it maps to, until it holds that."""
@@ -51,7 +48,7 @@ def with_equilibria(
         return problem
     found: list[Equilibrium] = []
     for state, layer in sorted(layers_of(problem.graph, by).items()):
-        multipliers = known[state] if state in known else _uniqueness(layer, by)
+        multipliers = known[state] if state in known else uniqueness(layer, by)
         nothing = np.full(layer.size, np.inf)
         claim = Equilibrium(state, multipliers, -nothing, nothing)
         if not isinstance(problem.query.region, Everywhere):
@@ -81,7 +78,7 @@ def equilibria_at(problem: Problem, points: np.ndarray, by: Arithmetic) -> list[
     return found
 
 
-def _uniqueness(layer: Layer, by: Arithmetic) -> np.ndarray:
+def uniqueness(layer: Layer, by: Arithmetic) -> np.ndarray:
     """Multipliers for which the layer is proven to have one solution; none where weights of l-infinity do."""
     nothing = np.zeros(0)
     try:
@@ -142,7 +139,8 @@ def find_box(
         (reach_of(problem, None, op, source, r, by) for source, op, r in around.radii), start=np.zeros(layer.size)
     )
     center = solution_near(layer, around.center.value)
-    found = [_embedded(layer, around.center.value, reach)]
+    small = embedded(layer, around.center.value[None], reach, 0.0)
+    found = [None if small is None else (small[0][0], small[1][0])]
     if center is not None:
         found.append(_around(problem, layer, center, around, by))
         if found[-1] is None and multipliers.size:
@@ -205,32 +203,3 @@ def _shrunk(problem: Problem, layer: Layer, box: Bounds, around: Surroundings, b
         if gain < 1.01:
             break
     return box
-
-
-def _embedded(layer: Layer, center: np.ndarray, reach: np.ndarray) -> Bounds | None:
-    """Of the embedded network, solved by its averaged iteration, and a little room; where it contracts."""
-    turned = replace(layer, matrix=layer.matrix.rearrange(np.transpose))
-    weights = majorant_weights(turned)
-    if weights is None:
-        return None
-    a = layer.matrix.value
-    diagonal = np.diag(a)
-    rest = a - np.diag(diagonal)
-    above, below = np.maximum(rest, 0), np.minimum(rest, 0)
-    phi = layer.activation.value
-    least, most = layer.slopes()
-    share = 1 / (1 + np.max(np.maximum(-diagonal * most, -diagonal * least), initial=0.0))
-    low = high = np.zeros(layer.size)
-    for _ in range(20 * ROUNDS):
-        v_low = diagonal * low + above @ low + below @ high + center - reach
-        v_high = diagonal * high + above @ high + below @ low + center + reach
-        new_low, new_high = low + share * (phi(v_low) - low), high + share * (phi(v_high) - high)
-        moved = max(np.abs(new_low - low).max(initial=0.0), np.abs(new_high - high).max(initial=0.0))
-        low, high = new_low, new_high
-        if moved <= 1e-13 * (1 + np.abs(low).max(initial=0.0) + np.abs(high).max(initial=0.0)):
-            break
-    v_low = diagonal * low + above @ low + below @ high + center - reach
-    v_high = diagonal * high + above @ high + below @ low + center + reach
-    size = 1e-9 * (1 + max(np.abs(v_low).max(initial=0.0), np.abs(v_high).max(initial=0.0)))
-    room = size * weights / weights.max()
-    return v_low - room, v_high + room
