@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +39,7 @@ from lipcert.report.check import (
 )
 from lipcert.report.monotone import MonotoneReport
 from lipcert.report.reach import ReachReport
-from lipcert.report.reading import AnyReport, parse_any
+from lipcert.report.reading import AnyReport, Stored, read_stored
 from lipcert.templates import Template, read_template
 
 if TYPE_CHECKING:
@@ -358,14 +357,60 @@ def monotone(
 
 def read_report(path: str | Path) -> AnyReport:
     """Read a report written with `lipcert bound --json` or another command's; "-" reads standard input."""
-    try:
-        text = sys.stdin.read() if str(path) == "-" else Path(path).read_text(encoding="utf-8")
-        return parse_any(text, str(path))
-    except UnicodeDecodeError:
-        raise UsageError(f"{path}: not a JSON report", hint="name a report that `lipcert bound --json` wrote") from None
-    except OSError as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UsageError(f"{path}: {reason}", hint="name a report that `lipcert bound --json` wrote") from None
+    return read_stored(path).report
+
+
+def render_html(
+    reports: Sequence[AnyReport | Stored | str | Path],
+    model: str | Path | None = None,
+    *,
+    timeout: float | None = None,
+    on_step: Callable[[str], None] = lambda what: None,
+) -> str:
+    """A page about reports of any kind: one HTML file, with no script, that opens offline.
+
+    With their `model` at hand, every report is proven again (CertificateError where that fails), and so are the norms
+    of its layers, in `timeout` seconds as for `layer_norms`. Without, the page says that nothing was checked again.
+
+        >>> page = lipcert.render_html([lipcert.bound("models/digits_relu.onnx", norm="inf")])
+        >>> "<script" in page
+        False
+    """
+    from lipcert.report.consistency import check_consistent
+    from lipcert.report.html import Shown, render_page
+
+    if not reports:
+        raise UsageError("render_html: no reports are given")
+    stored = [_stored(report) for report in reports]
+    for each in stored:
+        check_consistent(each.report, each.path or "the report")
+    if model is None:
+        return render_page([Shown(each) for each in stored])
+    items: list[Shown] = []
+    for each in stored:
+        on_step(f"check {each.path}")
+        try:
+            checked = _check_claims(each.report, model)
+        except CertificateError as error:
+            raise CertificateError(f"{each.path or 'the report'}: {error.message}", hint=error.hint) from None
+        items.append(Shown(each, str(model), checked))
+    first = stored[0].report
+    layers = layer_norms(load(model, templates=stated_templates(first)), timeout=timeout, on_step=on_step)
+    return render_page([replace(item, layers=tuple(layers)) for item in items])
+
+
+def _stored(report: AnyReport | Stored | str | Path) -> Stored:
+    if isinstance(report, Stored):
+        return report
+    return Stored(report) if isinstance(report, Report | ReachReport | MonotoneReport) else read_stored(report)
+
+
+def _check_claims(report: AnyReport, model: str | Path) -> CheckResult | ReachCheck | MonotoneCheck | None:
+    """As `check`; None where the report is about this model, and claims nothing that could be checked."""
+    if report.status == "inconclusive" and not isinstance(report, MonotoneReport):
+        check_digest(report, model_digest(model), str(model))
+        return None
+    return check(report, model)
 
 
 def _posed(

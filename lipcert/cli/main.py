@@ -16,6 +16,7 @@ _COMMANDS = {
     "reach": "Bound where its outputs can go over a region, with a certificate.",
     "monotone": "Prove that outputs increase with inputs over a region.",
     "check": "Re-verify a report against its model.",
+    "report": "Show a stored report again, on the terminal or as an HTML page.",
     "inspect": "Show what lipcert sees in a model.",
 }
 

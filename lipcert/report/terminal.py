@@ -19,10 +19,7 @@ from lipcert.report.monotone import MonotoneReport
 from lipcert.report.reach import ReachReport
 from lipcert.report.reading import AnyReport
 from lipcert.report.report import Report
-from lipcert.report.wording import shown
-
-ARITHMETICS = {"float64": "float64 with proven error terms", "balls": "ball arithmetic (Arb)"}
-ARITHMETICS["balls, linear bounds in float64"] = f"{ARITHMETICS['balls']}; linear bounds in {ARITHMETICS['float64']}"
+from lipcert.report.wording import ARITHMETICS, shown
 
 
 def print_bound(report: Report, limit: float | None, json_path: str | None, quiet: bool) -> None:
@@ -176,6 +173,16 @@ def print_monotone(report: MonotoneReport, json_path: str | None, quiet: bool) -
             "report", plain(f"{json_path}   (re-verify: lipcert check {json_path} {report.data['model']['path']})")
         )
     show(table)
+
+
+def print_report(report: AnyReport, path: str) -> None:
+    """A stored report, as when it was made."""
+    if isinstance(report, ReachReport):
+        print_reach(report, path, quiet=False)
+    elif isinstance(report, MonotoneReport):
+        print_monotone(report, path, quiet=False)
+    else:
+        print_bound(report, None, path, quiet=False)
 
 
 def print_check(

@@ -10,6 +10,10 @@ from typing import Any
 from lipcert.problem import Query, norm_name
 from lipcert.report.monotone import MonotoneReport
 
+ARITHMETICS = {"float64": "float64 with proven error terms", "balls": "ball arithmetic (Arb)"}
+ARITHMETICS["balls, linear bounds in float64"] = f"{ARITHMETICS['balls']}; linear bounds in {ARITHMETICS['float64']}"
+"""Of a check, by name."""
+
 
 def shown(bound: float | None, digits: int, up: bool) -> str:
     """A bound in decimal digits, rounded in the direction in which it stays true."""
