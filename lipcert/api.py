@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
     from lipcert.planning import Outcome
     from lipcert.planning.layers import LayerNorms
+    from lipcert.report.comparison import Comparison
 
 
 def load(
@@ -226,6 +227,54 @@ def bound_many(
         raise UnsupportedModelError(f"{loaded.path}: {error.message}", hint=error.hint) from None
 
 
+def compare(
+    before: str | Path | onnx.ModelProto | torch.nn.Module | Model,
+    after: str | Path | onnx.ModelProto | torch.nn.Module | Model,
+    *,
+    example: Any = None,
+    norms: bool = False,
+    templates: Sequence[str | Path | Template] = (),
+    on_step: Callable[[str, Outcome], None] = lambda what, outcome: None,
+    **asked: Any,
+) -> Comparison:
+    """Bound two networks as `bound` does, with its arguments, and say whether the constant certainly changed.
+
+    It increased where the one after attains more than the bound of the one before, and decreased the other way round;
+    else nothing is proven. `norms` adds the norms of the layers. Each network gets `timeout` seconds.
+    UsageError where their inputs or their chosen outputs differ in size.
+
+        >>> compared = lipcert.compare("models/digits_tanh.onnx", "models/digits_relu.onnx", method="product")
+        >>> compared.change in ("increased", "decreased", "undecided")
+        True
+    """
+    from lipcert.planning import Outcome
+    from lipcert.report.comparison import build_comparison
+
+    models = [load(model, example=example, templates=templates) for model in (before, after)]
+    choice = Query(
+        outputs=_outputs(asked.get("outputs")), inputs=tuple(asked.get("inputs") or ()), output=asked.get("output", "")
+    )
+    problems = [_posed(model, choice, None, None, None, None) for model in models]
+    for what in ("size_in", "size_out"):
+        sizes = [getattr(problem, what) for problem in problems]
+        if sizes[0] != sizes[1]:
+            put = "inputs" if what == "size_in" else "outputs"
+            paths = " and ".join(model.path for model in models)
+            raise UsageError(
+                f"{paths} have {put} of {sizes[0]} and {sizes[1]} numbers", hint=f"choose {put} that correspond"
+            )
+    first, second = (bound(model, on_step=on_step, **asked) for model in models)
+    if not norms:
+        return build_comparison(first, second)
+
+    def say(what: str) -> None:
+        on_step(what, Outcome())
+
+    timeout = asked.get("timeout")
+    before_layers, after_layers = (layer_norms(model, timeout=timeout, on_step=say) for model in models)
+    return build_comparison(first, second, (before_layers, after_layers))
+
+
 def layer_norms(
     model: str | Path | onnx.ModelProto | torch.nn.Module | Model,
     *,
@@ -372,7 +421,7 @@ def render_html(
     With their `model` at hand, every report is proven again (CertificateError where that fails), and so are the norms
     of its layers, in `timeout` seconds as for `layer_norms`. Without, the page says that nothing was checked again.
 
-        >>> page = lipcert.render_html([lipcert.bound("models/digits_relu.onnx", norm="inf")])
+        >>> page = lipcert.render_html([lipcert.bound("models/digits_relu.onnx", method="product")])
         >>> "<script" in page
         False
     """

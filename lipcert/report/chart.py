@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass
 
 from lipcert.certificate.encoding import decode_query
-from lipcert.errors import CertificateError
+from lipcert.errors import CertificateError, UsageError
 from lipcert.problem import Margin, Query, SomeOutputs
 from lipcert.report.monotone import MonotoneReport
 from lipcert.report.reach import ReachReport
+from lipcert.report.reading import AnyReport
 from lipcert.report.report import Report
 from lipcert.report.wording import shown
 
@@ -73,9 +74,17 @@ class Chart:
         return _linear(min(ends, default=0.0), max(ends, default=0.0))
 
 
+def chart_of(report: AnyReport) -> Chart:
+    """The one that says most about a report of this kind; UsageError where nothing was proven."""
+    if isinstance(report, ReachReport):
+        return reach_chart(report)
+    return share_chart(report) if isinstance(report, MonotoneReport) else bound_chart(report)
+
+
 def bound_chart(report: Report) -> Chart:
     """The bound, and what is attained, on one scale."""
-    assert report.upper is not None
+    if report.upper is None:
+        raise UsageError("the report is inconclusive: there is no bound to draw")
     value = f"at most {shown(report.upper, 8, up=True)}"
     bar = Bar("Lipschitz constant", value, 0.0, report.upper, (0.0, report.lower))
     return Chart("The bound, and what is attained", (bar,), "up to the bound", "attained at the witness")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lipcert.certificate.encoding import encode, encode_query
 from lipcert.errors import CertificateError
+from lipcert.report.display import Displayed
 from lipcert.templates import Template
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ SCHEMA = "lipcert/report/1"
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Displayed):
     """A finished run. `data` is the JSON document; the properties are its headline."""
 
     data: dict[str, Any]

@@ -28,7 +28,7 @@ def print_bound(report: Report, limit: float | None, json_path: str | None, quie
         print("inconclusive" if report.upper is None else repr(report.upper))
         return
     result, query = report.data["result"], decode_query(report.data["query"])
-    table = _grid()
+    table = grid()
     table.add_row("model", plain(wording.model(report.data["model"])))
     table.add_row("query", plain(wording.query(query)))
     _add_loops(table, report.data["model"])
@@ -119,7 +119,7 @@ def print_reach(report: ReachReport, json_path: str | None, quiet: bool) -> None
             print(f"{low!r} {high!r}")
         return
     result, query = report.data["result"], decode_query(report.data["query"])
-    table = _grid()
+    table = grid()
     table.add_row("model", plain(wording.model(report.data["model"])))
     table.add_row("query", plain(f"reach, {wording.where(query)}"))
     for note in report.data["model"].get("notes", []):
@@ -153,7 +153,7 @@ def print_monotone(report: MonotoneReport, json_path: str | None, quiet: bool) -
         print(repr(report.share))
         return
     result, query = report.data["result"], decode_query(report.data["query"])
-    table = _grid()
+    table = grid()
     table.add_row("model", plain(wording.model(report.data["model"])))
     way = "increasing" if result["increasing"] else "decreasing"
     allowed = f" up to {result['tolerance']:g}" if result["tolerance"] else ""
@@ -189,7 +189,7 @@ def print_check(
     report: AnyReport, result: CheckResult | ReachCheck | MonotoneCheck, report_path: str, model_path: str
 ) -> None:
     """The verdict of `lipcert check`."""
-    table = _grid()
+    table = grid()
     if isinstance(report, MonotoneReport) or isinstance(result, MonotoneCheck):
         assert isinstance(report, MonotoneReport)
         assert isinstance(result, MonotoneCheck)
@@ -220,7 +220,7 @@ def print_check(
 def _print_reach_check(
     report: Report | ReachReport, result: CheckResult | ReachCheck, report_path: str, model_path: str
 ) -> None:
-    table = _grid()
+    table = grid()
     table.add_row("report", plain(f"{report_path}, about {model_path}"))
     table.add_row("query", plain(f"reach, {wording.where(result.query)}"))
     verdict = Text("verified if", style="bold yellow") if result.templates else Text("verified", style="bold green")
@@ -260,7 +260,8 @@ def plain(text: str) -> Text:
     return Text(printable(text))
 
 
-def _grid() -> Table:
+def grid() -> Table:
+    """Rows of a name and what it is."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_column(overflow="fold")

@@ -47,6 +47,13 @@ def _validator(name: str) -> Any:
 _SCHEMAS = {"lipcert/report/1": report_schema, "lipcert/reach/1": reach_schema, "lipcert/monotone/1": monotone_schema}
 
 
+def compare_schema() -> dict[str, Any]:
+    """That of `lipcert/compare/1`, as written by `lipcert compare --json`."""
+    schema, report = _with_definitions(_read("compare-1.json")), report_schema()
+    inner = {name: part for name, part in report.items() if name not in ("$schema", "$id", "$defs")}
+    return {**schema, "$defs": {**schema["$defs"], "report": inner}}
+
+
 def _with_definitions(schema: dict[str, Any]) -> dict[str, Any]:
     """A schema that stands alone: with the definitions that it shares with report-1.json."""
     return {**schema, "$defs": {**report_schema()["$defs"], **schema["$defs"]}}
