@@ -432,16 +432,16 @@ def render_html(
         raise UsageError("render_html: no reports are given")
     stored = [_stored(report) for report in reports]
     for each in stored:
-        check_consistent(each.report, each.path or "the report")
+        check_consistent(each.report, each.name)
     if model is None:
         return render_page([Shown(each) for each in stored])
     items: list[Shown] = []
     for each in stored:
-        on_step(f"check {each.path}")
+        on_step(f"check {each.name}")
         try:
             checked = _check_claims(each.report, model)
         except CertificateError as error:
-            raise CertificateError(f"{each.path or 'the report'}: {error.message}", hint=error.hint) from None
+            raise CertificateError(f"{each.name}: {error.message}", hint=error.hint) from None
         items.append(Shown(each, str(model), checked))
     first = stored[0].report
     layers = layer_norms(load(model, templates=stated_templates(first)), timeout=timeout, on_step=on_step)

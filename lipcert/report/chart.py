@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 
 from lipcert.certificate.encoding import decode_query
@@ -141,13 +142,14 @@ def _linear(low: float, high: float) -> Axis:
     if low == high:
         high = 1.0
     step = _step(high / TICKS - low / TICKS)
-    low, high = math.floor(low / step) * step, math.ceil(high / step) * step
-    if not (math.isfinite(step) and math.isfinite(low) and math.isfinite(high)):
-        return Axis(-1.7e308, 1.7e308, False, ((0.0, "-1.7e308"), (0.5, "0"), (1.0, "1.7e308")))
-    axis = Axis(low, high, False, ())
-    count = round(high / step - low / step)
-    values = [low + i * step for i in range(count + 1)]
-    return Axis(low, high, False, tuple((axis.place(v), f"{_tidy(v, step):.6g}") for v in values))
+    first, last = math.floor(low / step) * step, math.ceil(high / step) * step
+    if not math.isfinite(first - last):
+        largest = sys.float_info.max
+        first, last = -largest if low < 0 else 0.0, largest if high > 0 else 0.0
+        return Axis(first, last, False, ((0.0, f"{first:.2g}"), (1.0, f"{last:.2g}")))
+    axis = Axis(first, last, False, ())
+    values = [first + i * step for i in range(round(last / step - first / step) + 1)]
+    return Axis(first, last, False, tuple((axis.place(v), f"{_tidy(v, step):.6g}") for v in values))
 
 
 def _tidy(value: float, step: float) -> float:

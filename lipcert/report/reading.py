@@ -23,6 +23,11 @@ class Stored:
     path: str = ""
     sha256: str = ""
 
+    @property
+    def name(self) -> str:
+        """In messages."""
+        return self.path or "the report"
+
 
 def read_stored(path: str | Path) -> Stored:
     """Read a file; "-" is standard input. UsageError where there is none, CertificateError where it is no report."""

@@ -176,13 +176,14 @@ def print_monotone(report: MonotoneReport, json_path: str | None, quiet: bool) -
 
 
 def print_report(report: AnyReport, path: str) -> None:
-    """A stored report, as when it was made."""
+    """A stored report, as when it was made: it is not proven again."""
     if isinstance(report, ReachReport):
         print_reach(report, path, quiet=False)
     elif isinstance(report, MonotoneReport):
         print_monotone(report, path, quiet=False)
     else:
         print_bound(report, None, path, quiet=False)
+    print("shown as stored: nothing was checked again")
 
 
 def print_check(

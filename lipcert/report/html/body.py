@@ -51,12 +51,12 @@ def _bound(report: Report) -> Body:
     upper, lower = shown(report.upper, 8, up=True), shown(report.lower, 8, up=False)
     ended = ", interrupted" if result["interrupted"] else ", time was up" if result["timed_out"] else ""
     by = f"by {result['method'] or 'no method'}, {result['seconds']:.2f} s{ended}"
+    gap = f", gap {report.upper / report.lower:.5g}x" if report.upper is not None and report.lower > 0 else ""
+    attained = f"attained at least {lower} at a witness{gap}; " if report.lower > 0 else ""
     if report.upper is None:
         reasons = dict.fromkeys(f"{a['method']}: {a['reason']}" for a in report.data["attempts"] if a["reason"])
-        verdict = _verdict(report, "No bound was verified", "; ".join(reasons) or by)
+        verdict = _verdict(report, "No bound was verified", attained + ("; ".join(reasons) or by))
     else:
-        gap = f", gap {report.upper / report.lower:.5g}x" if report.lower > 0 else ""
-        attained = f"attained at least {lower} at a witness{gap}; " if report.lower > 0 else ""
         verdict = _verdict(report, f"Lipschitz constant at most {upper}", f"{attained}{by}")
     scale = [] if report.upper is None else [_scale(report, upper, lower)]
     sections = (*scale, *witness(report, query), _methods(report))

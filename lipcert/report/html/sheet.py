@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lipcert.errors import CertificateError
 from lipcert.report import wording
 from lipcert.report.chart import MAX_BARS, Bar, Chart
 from lipcert.report.check import CheckResult, MonotoneCheck, ReachCheck
@@ -36,14 +37,18 @@ class Shown:
 
 def build_sheet(item: Shown) -> Sheet:
     """CertificateError where what the report stores cannot be decoded."""
-    report, model, body = item.stored.report, item.stored.report.data["model"], build_body(item.stored.report)
+    report, model = item.stored.report, item.stored.report.data["model"]
+    try:
+        body = build_body(report)
+    except CertificateError as error:
+        raise CertificateError(f"{item.stored.name}: {error.message}", hint=error.hint) from None
     return Sheet(
         kind=body.kind,
         model=model["path"],
         verdict=body.verdict,
         checked=_checked(item),
         facts=(("Model", wording.model(model)), ("Query", body.asked), *_assumes(model)),
-        sections=(*body.sections, _layers(item), _says(report, body), _again(item, body), _origin(report)),
+        sections=(*body.sections, _layers(item), _says(item, body), _again(item, body), _origin(report)),
     )
 
 
@@ -60,27 +65,34 @@ def _checked(item: Shown) -> str:
     return f"proven again when this page was made, for {item.model}, in {ARITHMETICS[item.checked.arithmetic]}"
 
 
-def _says(report: AnyReport, body: Body) -> Section:
-    meaning = {
-        "certified": "Certified: proven, with a certificate that lipcert check proves again from the model file.",
-        "conditional": (
-            "Conditional: proven if the quadratic constraints of the templates named above are true of the ops that "
-            "they stand for. Nothing here proves that they are."
-        ),
-        "refuted": "Refuted: at the counterexample the claim is proven to be false.",
-    }.get(report.status, "Inconclusive: not proven, and not disproven. It never passes.")
+MEANING = {
+    "certified": "Certified means proven, with a certificate from which lipcert check proves it again.",
+    "conditional": (
+        "Conditional means proven if the quadratic constraints of the templates named above are true of the ops that "
+        "they stand for. Nothing here proves that they are."
+    ),
+    "refuted": "Refuted means that at the counterexample the claim is proven to be false.",
+}
+"""Of a status."""
+
+
+def _says(item: Shown, body: Body) -> Section:
+    report = item.stored.report
+    meaning = MEANING.get(report.status, "Inconclusive means not proven, and not disproven. It never passes.")
+    if not item.model:
+        meaning += " This page repeats what the report says: a report that nobody checks may say anything."
     loops = any(note.startswith("Loop node") for note in report.data["model"]["notes"])
     fixed = ("Of the Loops that the notes of the import name, the fixed point is meant.",) if loops else ()
     return Section("What this says, and what it does not", bullets=(meaning, *body.says, *fixed))
 
 
 def _again(item: Shown, body: Body) -> Section:
-    model = item.model or item.stored.report.data["model"]["path"]
-    if item.stored.path:
-        command = f"lipcert check {shlex.quote(item.stored.path)} {shlex.quote(model)}"
-    else:
-        command = f"lipcert.check(report, {model!r})"
-    digest = item.stored.report.data["model"]["sha256"]
+    stored, described = item.stored, item.stored.report.data["model"]
+    model = item.model or described["path"]
+    command = f"lipcert check {shlex.quote(stored.path)} {shlex.quote(model)}"
+    files = [(described["path"], described["sha256"]), *described["external_data"].items()]
+    if stored.sha256:
+        files.append((stored.path, stored.sha256))
     return Section(
         "Check it again",
         text=(
@@ -89,16 +101,8 @@ def _again(item: Shown, body: Body) -> Section:
             "with 1 if the certificate is refused. --strict proves in ball arithmetic.",
             body.run,
         ),
-        command=command,
-        table=Table(
-            "Digests, SHA-256",
-            ("file", "digest"),
-            (
-                (item.stored.report.data["model"]["path"], digest),
-                *item.stored.report.data["model"]["external_data"].items(),
-                *(((item.stored.path, item.stored.sha256),) if item.stored.sha256 else ()),
-            ),
-        ),
+        command=command if stored.path else f"lipcert.check(report, {model!r})",
+        table=Table("Digests, SHA-256", ("file", "digest"), tuple(files)),
     )
 
 
@@ -129,9 +133,11 @@ def _layers(item: Shown) -> Section:
         for i, layer in enumerate(item.layers[:MAX_ROWS], 1)
     )
     columns = ("operator", "ONNX node", "l1", "l2", "l2 attained", "linf", "l2 by")
-    caption = "l1, l2, linf: proven upper bounds; attained: a proven lower bound of l2"
-    table = Table(caption, columns, rows, (2, 3, 4, 5), len(item.layers) - len(rows))
-    text = ("Computed from the model when this page was made.",)
+    table = Table("Norms of each operator", columns, rows, (2, 3, 4, 5), len(item.layers) - len(rows))
+    text = (
+        "Computed from the model when this page was made. l1, l2 and linf are proven upper bounds; what l2 attains is "
+        "proven from below.",
+    )
     chart = Chart("l2 norms of the layers", bars, "up to the proven norm", "attained") if bars else None
     return Section(heading, text=text, chart=chart, table=table)
 
