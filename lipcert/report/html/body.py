@@ -16,7 +16,7 @@ from lipcert.problem import Query, norm_name
 from lipcert.report import wording
 from lipcert.report.chart import attempts_chart, bound_chart, output_name, reach_chart, share_chart
 from lipcert.report.html.content import TONES, Section, Table, Verdict
-from lipcert.report.html.points import counterexample, witness
+from lipcert.report.html.points import counterexample, extremes, witness
 from lipcert.report.monotone import MONOTONE_SCHEMA, MonotoneReport
 from lipcert.report.reach import REACH_SCHEMA, ReachReport
 from lipcert.report.reading import AnyReport
@@ -153,7 +153,7 @@ def _reach(report: ReachReport) -> Body:
         ),
         "The box is about each output by itself: not every combination of values in it need be possible.",
     )
-    sections = (Section("Where outputs can go", chart=reach_chart(report), table=table),)
+    sections = (Section("Box of the outputs", chart=reach_chart(report), table=table), *extremes(report, query))
     run = "lipcert reach ended with exit status 0 if an end was finite, with 4 if none was."
     return Body("Reach box", verdict, wording.where(query), sections, says, run)
 
@@ -163,7 +163,7 @@ def _monotone(report: MonotoneReport) -> Body:
     way = "increasing" if result["increasing"] else "decreasing"
     allowed = f", slopes wrong by up to {result['tolerance']:g} allowed" if result["tolerance"] else ""
     entries = ", ".join(map(str, result["inputs"]))
-    headline = f"{way.capitalize()} on {wording.share(report)} the region"
+    headline = f"Proven {way} on {wording.share(report)} the region"
     detail, rows = (
         f"{result['seconds']:.2f} s",
         [("share of the region, at least", f"{shown(report.share, 8, up=False)}")],
@@ -176,7 +176,7 @@ def _monotone(report: MonotoneReport) -> Body:
         rows.append((f"derivative of {name} by input {found['input']}, {side}", f"{value:.6g}"))
     sections = [
         Section(
-            "Where the sign is proven",
+            "Share of the region",
             chart=share_chart(report),
             table=Table("The share, and what is against it", ("", "value"), tuple(rows), (1,)),
         )
@@ -184,8 +184,8 @@ def _monotone(report: MonotoneReport) -> Body:
     if found is not None:
         sections.append(counterexample(report, query))
     says = (
-        f"On this share, at least, of the box around the region, every chosen output is {way} in inputs {entries}"
-        f"{allowed}. {_sentence(wording.where(query))}",
+        f"On {wording.share(report)} the box around the region, at least, every chosen output is {way} in inputs "
+        f"{entries}{allowed}. {_sentence(wording.where(query))}",
         f"This is about the real-valued function that the file denotes in exact arithmetic. {FLOATS}",
         "Where the sign is not proven, and no counterexample is shown, it is not known.",
     )

@@ -30,6 +30,10 @@ class ImageShape:
     width: int
     channels_last: bool
 
+    @property
+    def size(self) -> int:
+        return self.channels * self.height * self.width
+
     def unflatten(self, flat: np.ndarray) -> np.ndarray:
         """(height, width, channels)."""
         if self.channels_last:

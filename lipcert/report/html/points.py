@@ -7,9 +7,11 @@ import numpy as np
 from lipcert.certificate.encoding import decode_array
 from lipcert.errors import CertificateError
 from lipcert.problem import Ball, Box, Everywhere, Query
+from lipcert.report.chart import output_name
 from lipcert.report.html.content import Section, Table
 from lipcert.report.html.images import ImageShape, grey_or_colour, image_shape, signed
 from lipcert.report.monotone import MonotoneReport
+from lipcert.report.reach import ReachReport
 from lipcert.report.reading import AnyReport
 from lipcert.report.report import Report
 
@@ -29,6 +31,32 @@ def counterexample(report: MonotoneReport, query: Query) -> Section:
     return _pictures(report, query, "Counterexample", point, None)
 
 
+MAX_EXTREMES = 6
+"""Outputs whose extreme points are shown."""
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def extremes(report: ReachReport, query: Query) -> tuple[Section, ...]:
+    """The points at which outputs go farthest, as they differ from the middle; nothing where the input is no image."""
+    shape, _ = _shape(report, query)
+    found, middle = report.data["attained"], _middle(query)
+    if shape is None or found is None or middle is None:
+        return ()
+    ends = {name: decode_array(found[name], f"attained.{name}") for name in ("lowest", "highest")}
+    if any(end.shape != (report.lower.size, middle.size) for end in ends.values()):
+        raise CertificateError("attained: not a point for each output")
+    shown = {
+        f"{output_name(query, j)} {name}": _checked(end[j] - middle, shape, f"attained.{name}")
+        for j in range(min(report.lower.size, MAX_EXTREMES))
+        for name, end in ends.items()
+    }
+    heading, text = "Points where outputs go farthest", "How inputs differ from the middle of the region there."
+    pictures = tuple(signed(flat, shape, name) for name, flat in shown.items())
+    table = _numbers(shown, left_out=2 * report.lower.size - len(shown))
+    return (Section(heading, text=(text,), pictures=pictures, table=table),)
+
+
+@np.errstate(over="ignore", invalid="ignore")
 def _pictures(
     report: AnyReport, query: Query, heading: str, point: np.ndarray, direction: np.ndarray | None
 ) -> Section:
@@ -36,35 +64,39 @@ def _pictures(
     shape, kept = _shape(report, query)
     if shape is None:
         return Section(heading, text=(f"The point is in the report. It is not shown: {kept}.",))
-    size = shape.channels * shape.height * shape.width
-    middle = _middle(query)
-    named = {"middle of the region": middle, heading.lower(): point, "direction": direction}
-    given = {name: flat for name, flat in named.items() if flat is not None}
-    if any(flat.shape != (size,) or not np.all(np.isfinite(flat)) for flat in given.values()):
-        raise CertificateError(f"{heading.lower()}: not {size} finite numbers, which the model's input has")
-    points = [flat for flat in (middle, point) if flat is not None]
-    low, high = float(np.min(points)), float(np.max(points))
-    pictures = [grey_or_colour(point, low, high, shape, heading)]
-    if middle is not None:
-        pictures.insert(0, grey_or_colour(middle, low, high, shape, "Middle of the region"))
-        given["difference"] = point - middle
-        pictures.append(signed(point - middle, shape, f"{heading} minus middle"))
+    point = _checked(point, shape, heading.lower())
+    plain, differing = {heading: point}, {}
+    if (middle := _middle(query)) is not None:
+        plain = {"Middle of the region": _checked(middle, shape, "region"), heading: point}
+        differing[f"{heading} minus middle"] = _checked(point - middle, shape, heading.lower())
     if direction is not None:
-        pictures.append(signed(direction, shape, "Direction of the slope"))
+        differing["Direction of the slope"] = _checked(direction, shape, "direction")
+    low, high = (float(end(list(plain.values()))) for end in (np.min, np.max))
+    pictures = [grey_or_colour(flat, low, high, shape, name) for name, flat in plain.items()]
+    pictures += [signed(flat, shape, name) for name, flat in differing.items()]
+    return Section(heading, text=(_TEXT[heading],), pictures=tuple(pictures), table=_numbers(plain | differing))
+
+
+def _checked(flat: np.ndarray, shape: ImageShape, what: str) -> np.ndarray:
+    if flat.shape != (shape.size,) or not np.all(np.isfinite(flat)):
+        raise CertificateError(f"{what}: not {shape.size} finite numbers, as the model's input has")
+    return flat
+
+
+def _numbers(shown: dict[str, np.ndarray], left_out: int = 0) -> Table:
+    """Of points, or of what differs."""
+    rows = []
+    for name, flat in shown.items():
+        values = np.min(flat), np.max(flat), np.linalg.norm(flat), np.max(np.abs(flat))
+        rows.append((name, *(f"{float(v):.6g}" for v in values)))
     columns = ("", "smallest", "largest", "l2 norm", "linf norm")
-    table = Table("The same in numbers", columns, tuple(_numbers(name, given[name]) for name in given), (1, 2, 3, 4))
-    return Section(heading, text=(_TEXT[heading],), pictures=tuple(pictures), table=table)
+    return Table("The same in numbers", columns, tuple(rows), (1, 2, 3, 4), left_out)
 
 
 _TEXT = {
     "Witness": "The point at which the attained value is proven, and the direction along which outputs move so much.",
     "Counterexample": "The point at which the derivative has the wrong sign.",
 }
-
-
-def _numbers(name: str, flat: np.ndarray) -> tuple[str, ...]:
-    norms = float(np.linalg.norm(flat)), float(np.max(np.abs(flat), initial=0.0))
-    return (name, *(f"{v:.6g}" for v in (float(np.min(flat)), float(np.max(flat)), *norms)))
 
 
 def _shape(report: AnyReport, query: Query) -> tuple[ImageShape | None, str]:

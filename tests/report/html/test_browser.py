@@ -15,6 +15,9 @@ from tests.helpers.displays import all_reports, bound_report, hostile_report
 PHONE = 390
 """Pixels across."""
 
+IMAGES = 4 + 3 + 6
+"""Of a witness, a counterexample, and three outputs at their ends."""
+
 CONTRAST = """
 (() => {
   const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
@@ -67,7 +70,7 @@ def test_a_page_is_readable_and_silent(browser: Browser, tmp_path: Path, width: 
     assert browser.evaluate("document.documentElement.scrollWidth") <= width
     assert browser.evaluate(CONTRAST) == []
     assert browser.evaluate("[...document.images].every(image => image.naturalWidth === 2)")
-    assert browser.evaluate("document.images.length") == 7
+    assert browser.evaluate("document.images.length") == IMAGES
     background = browser.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (background != "rgb(255, 255, 255)") == dark
     assert browser.screenshot().startswith(b"\x89PNG")
@@ -79,7 +82,7 @@ def test_every_image_and_table_has_a_name(browser: Browser, tmp_path: Path) -> N
     nodes = browser.call("Accessibility.getFullAXTree")["nodes"]
     named = [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if not node["ignored"]]
     roles = [role for role, name in named if role in ("image", "table", "region", "link")]
-    assert roles.count("image") == 7 + 3  # charts
+    assert roles.count("image") == IMAGES + 3  # charts
     assert roles.count("table") >= 10
     assert all(name for role, name in named if role in ("image", "table", "region", "link", "heading"))
     assert browser.evaluate("document.documentElement.lang") == "en"
