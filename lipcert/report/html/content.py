@@ -58,6 +58,7 @@ class Sheet:
 
     kind: str
     model: str
+    path: str
     verdict: Verdict
     checked: str
     facts: tuple[tuple[str, str], ...]

@@ -71,7 +71,7 @@ def signed(flat: np.ndarray, shape: ImageShape, what: str) -> Picture:
     share = farthest / most if most else np.zeros_like(farthest)
     colour = np.where(share < 0, BELOW, ABOVE)
     pixels = np.rint(255 + np.abs(share) * (colour - 255)).astype(np.uint8)
-    ends = f"blue {-most:.4g}, white 0, red {most:.4g}"
+    ends = f"blue {-most:.4g}, white 0, red {most:.4g}" if most else "zero everywhere"
     return Picture(data_uri(pixels), f"{what}, {shape.height} by {shape.width} pixels", f"{what}: {ends}")
 
 

@@ -45,6 +45,7 @@ def build_sheet(item: Shown) -> Sheet:
     return Sheet(
         kind=body.kind,
         model=model["path"],
+        path=item.stored.path,
         verdict=body.verdict,
         checked=_checked(item),
         facts=(("Model", wording.model(model)), ("Query", body.asked), *_assumes(model)),

@@ -25,7 +25,7 @@ from tests.helpers.displays import HOSTILE, all_reports, bound_report, hostile_r
 ELEMENTS = re.findall(
     r"\w+",
     """
-    html head meta link title style body main footer article section div p span h1 h2 h3 h4 ul li dl dt dd pre code
+    html head meta link title style body br main footer article section div p span h1 h2 h3 h4 ul li dl dt dd pre code
     figure figcaption img details summary table caption thead tbody tr th td a svg g rect line text
     """,
 )
@@ -44,7 +44,7 @@ class Elements(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.found.append((tag, dict(attrs)))
-        if tag not in ("meta", "link", "img"):
+        if tag not in ("meta", "link", "img", "br"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
