@@ -444,7 +444,8 @@ def render_html(
             raise CertificateError(f"{each.name}: {error.message}", hint=error.hint) from None
         items.append(Shown(each, str(model), checked))
     first = stored[0].report
-    layers = layer_norms(load(model, templates=stated_templates(first)), timeout=timeout, on_step=on_step)
+    loaded = load(model, templates=stated_templates(first), unrolled=stated_unrolled(first))
+    layers = layer_norms(loaded, timeout=timeout, on_step=on_step)
     return render_page([replace(item, layers=tuple(layers)) for item in items])
 
 

@@ -29,6 +29,8 @@ def report(reports: tuple[str, ...], html: str | None, model: str | None, timeou
         raise UsageError("--model and --timeout are for --html", hint="to prove a report again: lipcert check")
     if timeout is not None and model is None:
         raise UsageError("--timeout is for the norms of --model, which is not given")
+    if html is not None and html != "-" and html in (*reports, model):
+        raise UsageError(f"--html would write over {html}", hint="name another file")
     if "-" in reports and len(reports) > 1:
         raise UsageError("several reports cannot come from stdin", hint="name their files")
     stored = [read_stored(path) for path in reports]

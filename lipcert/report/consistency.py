@@ -6,6 +6,7 @@ from lipcert.certificate.encoding import decode_query
 from lipcert.errors import CertificateError
 from lipcert.report.chart import output_name
 from lipcert.report.check import check_ends, stated_templates
+from lipcert.report.monotone import MonotoneReport
 from lipcert.report.reach import ReachReport
 from lipcert.report.reading import AnyReport
 from lipcert.report.report import Report
@@ -22,7 +23,7 @@ def check_consistent(report: AnyReport, source: str) -> None:
             _check_bound(report)
         elif isinstance(report, ReachReport):
             _check_box(report)
-        elif (found := report.data["counterexample"]) is not None:
+        elif isinstance(report, MonotoneReport) and (found := report.data["counterexample"]) is not None:
             output_name(query, found["output"])
     except CertificateError as error:
         raise CertificateError(f"{source}: {error.message}", hint="give a report as lipcert wrote it") from None

@@ -15,11 +15,12 @@ from lipcert.report.terminal import grid, plain, show
 from lipcert.report.wording import shown
 
 CHANGES = {
-    "increased": ("increased, proven", "bold red", "after attains more than the bound before"),
-    "decreased": ("decreased, proven", "bold green", "the bound after is below what before attains"),
-    "same": ("same model", "bold", "the files have one digest"),
-    "undecided": ("not decided", "bold yellow", "the bounds do not prove that the constant grew, nor that it shrank"),
+    "increased": ("bold red", "after attains more than the bound before"),
+    "decreased": ("bold green", "the bound after is below what before attains"),
+    "same": ("bold", "the files have one digest"),
+    "undecided": ("bold yellow", "the bounds do not prove that the constant grew, nor that it shrank"),
 }
+"""How a change is shown, and why it is one."""
 
 
 def print_comparison(compared: Comparison, limit: float | None, json_path: str | None) -> None:
@@ -34,8 +35,8 @@ def print_comparison(compared: Comparison, limit: float | None, json_path: str |
     show(header)
     show(_numbers(compared))
     verdict = grid()
-    name, style, why = CHANGES[compared.change]
-    verdict.add_row("constant", Text(name, style=style) + Text(f"   {why}"))
+    style, why = CHANGES[compared.change]
+    verdict.add_row("constant", Text(_claim(compared), style=style) + Text(f"   {why}"))
     shapes = [[t["shape"] for t in report.data["model"]["inputs"]] for report in (before, after)]
     if shapes[0] != shapes[1]:
         verdict.add_row("note", f"inputs are {shapes[0]} and {shapes[1]}: entries correspond in C order")
@@ -48,6 +49,14 @@ def print_comparison(compared: Comparison, limit: float | None, json_path: str |
     if compared.data["layers"] is not None:
         show(_layers(compared.data["layers"]))
         print("l2: proven upper bounds, with what is attained in brackets; layers in the order of the files")
+
+
+def _claim(compared: Comparison) -> str:
+    """The change, and whether it is proven or rests on templates."""
+    if compared.change not in ("increased", "decreased"):
+        return {"same": "same model", "undecided": "not decided"}[compared.change]
+    conditional = "conditional" in (compared.before.status, compared.after.status)
+    return f"{compared.change}, {'conditional' if conditional else 'proven'}"
 
 
 def _numbers(compared: Comparison) -> Table:

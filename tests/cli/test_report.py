@@ -119,6 +119,7 @@ def test_wrong_usage(lipcert: Command, tmp_path: Path) -> None:
         ((path, "--model", MODELS / "digits_relu.onnx"), "for --html"),
         ((path, "--html", "-", "--timeout", 1), "--model"),
         ((path, "-", "--html", "-"), "stdin"),
+        ((path, "--html", path), "write over"),
     ):
         done = lipcert("report", *arguments)
         assert done.status == 2, arguments

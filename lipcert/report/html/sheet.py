@@ -63,7 +63,8 @@ def _checked(item: Shown) -> str:
         return NOT_CHECKED
     if item.checked is None:
         return f"nothing to check: the report claims nothing about {item.model}"
-    return f"proven again when this page was made, for {item.model}, in {ARITHMETICS[item.checked.arithmetic]}"
+    again = f"proven again when this page was made, for {item.model}, in {ARITHMETICS[item.checked.arithmetic]}"
+    return f"{again}, if what it assumes is true" if item.checked.templates else again
 
 
 MEANING = {
@@ -91,7 +92,7 @@ def _again(item: Shown, body: Body) -> Section:
     stored, described = item.stored, item.stored.report.data["model"]
     model = item.model or described["path"]
     command = f"lipcert check {shlex.quote(stored.path)} {shlex.quote(model)}"
-    files = [(described["path"], described["sha256"]), *described["external_data"].items()]
+    files = [(described["path"], described["sha256"]), *list(described["external_data"].items())[:MAX_ROWS]]
     if stored.sha256:
         files.append((stored.path, stored.sha256))
     return Section(
@@ -154,5 +155,5 @@ def _origin(report: AnyReport) -> Section:
             ("import check", f"{agree} agree with onnxruntime, worst difference {worst} (tolerance {tolerance})")
         )
     rows += [("note of the import", note) for note in model["notes"][:MAX_ROWS]]
-    versions = Table("Versions", ("package", "version"), tuple(data["environment"].items()))
+    versions = Table("Versions", ("package", "version"), tuple(data["environment"].items())[:MAX_ROWS])
     return Section("Where it is from", table=Table("As the report has it", ("", ""), tuple(rows)), more=versions)

@@ -19,7 +19,7 @@ from lipcert.report.html import Shown, render_fragment, render_page
 from lipcert.report.html.body import BUILDERS
 from lipcert.report.reading import AnyReport, Stored, parse_any
 from lipcert.report.report import Report
-from lipcert.report.schema import _SCHEMAS
+from lipcert.report.schema import SCHEMAS
 from tests.helpers.displays import HOSTILE, all_reports, bound_report, hostile_report, reach_report, small_model
 
 ELEMENTS = re.findall(
@@ -156,7 +156,7 @@ def test_a_fragment_stands_alone() -> None:
 
 
 def test_every_kind_of_report_has_a_page_and_a_schema() -> None:
-    assert set(BUILDERS) == set(_SCHEMAS) == {report.data["schema"] for report in all_reports()}
+    assert set(BUILDERS) == set(SCHEMAS) == {report.data["schema"] for report in all_reports()}
 
 
 def test_text_of_a_report_is_text() -> None:
