@@ -60,19 +60,16 @@ def _bound(report: Report) -> Body:
         verdict = _verdict(report, f"Lipschitz constant at most {upper}", f"{attained}{by}")
     scale = [] if report.upper is None else [_scale(report, upper, lower)]
     sections = (*scale, *witness(report, query), _methods(report))
-    return Body(
-        "Lipschitz bound", verdict, wording.query(query), sections, _bound_says(query, report, upper), _BOUND_RUN
-    )
+    says = _bound_says(query, report, upper)
+    return Body("Lipschitz bound", verdict, wording.query(query), sections, says, _BOUND_RUN)
 
 
-_BOUND_RUN = (
-    "lipcert bound ended with exit status 0 if it had a bound (1 if that was above --max), with 4 if inconclusive."
-)
+_BOUND_RUN = "lipcert bound ended with exit status 0 if it had a bound (1 if above --max), with 4 if inconclusive."
 
 
 def _bound_says(query: Query, report: Report, upper: str) -> tuple[str, ...]:
     norms = f"l{norm_name(query.norm_in)} to l{norm_name(query.norm_out)}"
-    where = f"Region and outputs: {wording.where(query)}."
+    where = _sentence(wording.where(query))
     if report.upper is None:
         return (where, "Nothing was proven from above. That is no statement that the constant is large.")
     attained = (
@@ -146,11 +143,7 @@ def _reach(report: ReachReport) -> Body:
     says = (
         f"Over the region every output lies in its interval. {_sentence(wording.where(query))}",
         f"This is about the real-valued function that the file denotes in exact arithmetic. {FLOATS}",
-        *(
-            ("Attained: there are points of the region where the output goes that far.",)
-            if attained is not None
-            else ()
-        ),
+        *(("Attained: at some points of the region the output goes that far.",) if attained is not None else ()),
         "The box is about each output by itself: not every combination of values in it need be possible.",
     )
     sections = (Section("Box of the outputs", chart=reach_chart(report), table=table), *extremes(report, query))
@@ -164,16 +157,15 @@ def _monotone(report: MonotoneReport) -> Body:
     allowed = f", slopes wrong by up to {result['tolerance']:g} allowed" if result["tolerance"] else ""
     entries = ", ".join(map(str, result["inputs"]))
     headline = f"Proven {way} on {wording.share(report)} the region"
-    detail, rows = (
-        f"{result['seconds']:.2f} s",
-        [("share of the region, at least", f"{shown(report.share, 8, up=False)}")],
-    )
+    detail = f"{result['seconds']:.2f} s"
+    rows = [("share of the region, at least", shown(report.share, 8, up=False))]
     if found is not None:
-        value = result["derivative"] if result["increasing"] else -result["derivative"]
-        side = "at most" if result["increasing"] else "at least"
-        name = output_name(query, found["output"])
-        detail = f"the derivative of {name} by input {found['input']} is {side} {value:.6g} at a point; {detail}"
-        rows.append((f"derivative of {name} by input {found['input']}, {side}", f"{value:.6g}"))
+        rising = result["increasing"]
+        value = shown(result["derivative"] if rising else -result["derivative"], 6, up=rising)
+        side = "at most" if rising else "at least"
+        name = f"{output_name(query, found['output'])} by input {found['input']}"
+        detail = f"the derivative of {name} is {side} {value} at a point; {detail}"
+        rows.append((f"derivative of {name}, {side}", value))
     sections = [
         Section(
             "Share of the region",
