@@ -6,12 +6,16 @@ import base64
 import itertools
 import json
 import os
+import select
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+PATIENCE = 60.0
+"""Seconds for an answer, so that no test hangs."""
+
 SETTLED = "new Promise(done => requestAnimationFrame(() => setTimeout(done, 50)))"
 
 
@@ -109,7 +113,8 @@ class Browser:
 
     def _receive(self) -> dict[str, Any]:
         while b"\0" not in self._left:
-            data = self._read.read1(1 << 16)
+            assert select.select([self._read], [], [], PATIENCE)[0], "the browser does not answer"
+            data = os.read(self._read.fileno(), 1 << 16)
             assert data, "the browser has gone"
             self._left += data
         text, _, self._left = self._left.partition(b"\0")
