@@ -11,7 +11,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lipcert.api import bound, bound_many, check, layer_norms, load, monotone, reach, reach_many, read_report
+    from lipcert.api import (
+        bound,
+        bound_many,
+        check,
+        compare,
+        layer_norms,
+        load,
+        monotone,
+        reach,
+        reach_many,
+        read_report,
+        render_html,
+    )
     from lipcert.errors import LipcertError
     from lipcert.nn import conv_norm
     from lipcert.report import Report
@@ -22,6 +34,7 @@ __all__ = [
     "bound",
     "bound_many",
     "check",
+    "compare",
     "conv_norm",
     "layer_norms",
     "load",
@@ -29,6 +42,7 @@ __all__ = [
     "reach",
     "reach_many",
     "read_report",
+    "render_html",
 ]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -41,7 +40,7 @@ from lipcert.report.check import (
 )
 from lipcert.report.monotone import MonotoneReport
 from lipcert.report.reach import ReachReport, ReachReports
-from lipcert.report.reading import AnyReport, parse_any
+from lipcert.report.reading import AnyReport, Stored, read_stored
 from lipcert.templates import Template, read_template
 
 if TYPE_CHECKING:
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
 
     from lipcert.planning import Outcome
     from lipcert.planning.layers import LayerNorms
+    from lipcert.report.comparison import Comparison
 
 
 def load(
@@ -228,6 +228,54 @@ def bound_many(
         raise UnsupportedModelError(f"{loaded.path}: {error.message}", hint=error.hint) from None
 
 
+def compare(
+    before: str | Path | onnx.ModelProto | torch.nn.Module | Model,
+    after: str | Path | onnx.ModelProto | torch.nn.Module | Model,
+    *,
+    example: Any = None,
+    norms: bool = False,
+    templates: Sequence[str | Path | Template] = (),
+    on_step: Callable[[str, Outcome], None] = lambda what, outcome: None,
+    **asked: Any,
+) -> Comparison:
+    """Bound two networks as `bound` does, with its arguments, and say whether the constant certainly changed.
+
+    It increased where the one after attains more than the bound of the one before, and decreased the other way round;
+    else nothing is proven. `norms` adds the norms of the layers. Each network gets `timeout` seconds.
+    UsageError where their inputs or their chosen outputs differ in size.
+
+        >>> compared = lipcert.compare("models/digits_tanh.onnx", "models/digits_relu.onnx", method="product")
+        >>> compared.change in ("increased", "decreased", "undecided")
+        True
+    """
+    from lipcert.planning import Outcome
+    from lipcert.report.comparison import build_comparison
+
+    models = [load(model, example=example, templates=templates) for model in (before, after)]
+    choice = Query(
+        outputs=_outputs(asked.get("outputs")), inputs=tuple(asked.get("inputs") or ()), output=asked.get("output", "")
+    )
+    problems = [_posed(model, choice, None, None, None, None) for model in models]
+    for what in ("size_in", "size_out"):
+        sizes = [getattr(problem, what) for problem in problems]
+        if sizes[0] != sizes[1]:
+            put = "inputs" if what == "size_in" else "outputs"
+            paths = " and ".join(model.path for model in models)
+            raise UsageError(
+                f"{paths} have {put} of {sizes[0]} and {sizes[1]} numbers", hint=f"choose {put} that correspond"
+            )
+    first, second = (bound(model, on_step=on_step, **asked) for model in models)
+    if not norms:
+        return build_comparison(first, second)
+
+    def say(what: str) -> None:
+        on_step(what, Outcome())
+
+    timeout = asked.get("timeout")
+    before_layers, after_layers = (layer_norms(model, timeout=timeout, on_step=say) for model in models)
+    return build_comparison(first, second, (before_layers, after_layers))
+
+
 def layer_norms(
     model: str | Path | onnx.ModelProto | torch.nn.Module | Model,
     *,
@@ -395,14 +443,61 @@ def monotone(
 
 def read_report(path: str | Path) -> AnyReport:
     """Read a report written with `lipcert bound --json` or another command's; "-" reads standard input."""
-    try:
-        text = sys.stdin.read() if str(path) == "-" else Path(path).read_text(encoding="utf-8")
-        return parse_any(text, str(path))
-    except UnicodeDecodeError:
-        raise UsageError(f"{path}: not a JSON report", hint="name a report that `lipcert bound --json` wrote") from None
-    except OSError as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UsageError(f"{path}: {reason}", hint="name a report that `lipcert bound --json` wrote") from None
+    return read_stored(path).report
+
+
+def render_html(
+    reports: Sequence[AnyReport | Stored | str | Path],
+    model: str | Path | None = None,
+    *,
+    timeout: float | None = None,
+    on_step: Callable[[str], None] = lambda what: None,
+) -> str:
+    """A page about reports of any kind: one HTML file, with no script, that opens offline.
+
+    With their `model` at hand, every report is proven again (CertificateError where that fails), and so are the norms
+    of its layers, in `timeout` seconds as for `layer_norms`. Without, the page says that nothing was checked again.
+
+        >>> page = lipcert.render_html([lipcert.bound("models/digits_relu.onnx", method="product")])
+        >>> "<script" in page
+        False
+    """
+    from lipcert.report.consistency import check_consistent
+    from lipcert.report.html import Shown, render_page
+
+    if not reports:
+        raise UsageError("render_html: no reports are given")
+    stored = [_stored(report) for report in reports]
+    for each in stored:
+        check_consistent(each.report, each.name)
+    if model is None:
+        return render_page([Shown(each) for each in stored])
+    items: list[Shown] = []
+    for each in stored:
+        on_step(f"check {each.name}")
+        try:
+            checked = _check_claims(each.report, model)
+        except CertificateError as error:
+            raise CertificateError(f"{each.name}: {error.message}", hint=error.hint) from None
+        items.append(Shown(each, str(model), checked))
+    first = stored[0].report
+    loaded = load(model, templates=stated_templates(first), unrolled=stated_unrolled(first))
+    layers = layer_norms(loaded, timeout=timeout, on_step=on_step)
+    return render_page([replace(item, layers=tuple(layers)) for item in items])
+
+
+def _stored(report: AnyReport | Stored | str | Path) -> Stored:
+    if isinstance(report, Stored):
+        return report
+    return Stored(report) if isinstance(report, Report | ReachReport | MonotoneReport) else read_stored(report)
+
+
+def _check_claims(report: AnyReport, model: str | Path) -> CheckResult | ReachCheck | MonotoneCheck | None:
+    """As `check`; None where the report is about this model, and claims nothing that could be checked."""
+    if report.status == "inconclusive" and not isinstance(report, MonotoneReport):
+        check_digest(report, model_digest(model), str(model))
+        return None
+    return check(report, model)
 
 
 def _posed(

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lipcert.cli.region import read_outputs, read_region, region_options
+from lipcert.cli.asking import asked_for, bound_options
+from lipcert.cli.region import read_region
 
 if TYPE_CHECKING:
     from lipcert.report import Report
@@ -14,24 +15,9 @@ if TYPE_CHECKING:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("model")
-@click.option("--norm", default="2", show_default=True, metavar="P", help="Norm of inputs and outputs: 1, 2 or inf.")
-@click.option("--norm-in", metavar="P", help="Norm of inputs, where it differs.")
-@click.option("--norm-out", metavar="P", help="Norm of outputs, where it differs.")
-@region_options
+@bound_options
 @click.option("--rows", metavar="A:B", help="Rows A to B - 1 of the file of --center, one after another.")
-@click.option("--input", "inputs", multiple=True, metavar="NAME", help="Vary only this input (repeatable).")
-@click.option("--output", default="", metavar="NAME", help="Which output, where the model has several.")
-@click.option(
-    "--method", default="auto", show_default=True, help="auto, or one backend: product, local, lipsdp, gram, mip."
-)
-@click.option("--exact", is_flag=True, help="Over a region: branch until the gap is at most --gap  [default: 1.01]")
 @click.option("--checkpoint", metavar="FILE", help="Keep what is proven in FILE; go on from there if it exists.")
-@click.option("--timeout", type=click.FloatRange(min=0), metavar="S", help="Seconds to spend at most  [default: 60]")
-@click.option("--gap", type=click.FloatRange(min=1), metavar="G", help="Stop once upper / lower is at most G.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda: where to search.")
-@click.option("--solver", default="native", show_default=True, help="Of LipSDP: native, clarabel, scs or mosek.")
-@click.option("--template", "templates", multiple=True, metavar="FILE", help="A quadratic constraint for a custom op.")
-@click.option("--unrolled", is_flag=True, help="Read Loops step by step, not as the fixed points that they tend to.")
 @click.option("--max", "limit", type=float, metavar="L", help="Exit with status 1 if the bound is above L.")
 @click.option(
     "--json",
@@ -62,7 +48,7 @@ def bound(
 
     if limit is not None and not (math.isfinite(limit) and limit >= 0):
         raise UsageError(f"--max: {limit} is not a limit", hint="use a finite number >= 0")
-    asked = _asked(options)
+    asked = asked_for(options)
     if options["rows"] is not None:
         from lipcert.cli.rows import bound_rows
 
@@ -100,25 +86,3 @@ def exit_status(report: Report, limit: float | None) -> int:
     if report.upper is None:
         return 4
     return 1 if limit is not None and report.upper > limit else 0
-
-
-def _asked(options: dict[str, Any]) -> dict[str, Any]:
-    """What api.bound is asked for, wherever that is."""
-    norm_in, norm_out = _norms(options)
-    same = ("output", "method", "timeout", "gap", "device", "solver", "exact")
-    return {
-        "norm_in": norm_in,
-        "norm_out": norm_out,
-        "outputs": read_outputs(options),
-        "inputs": list(options["inputs"]),
-        **{name: options[name] for name in same},
-    }
-
-
-def _norms(options: dict[str, Any]) -> tuple[float, float]:
-    from lipcert.problem import parse_norm
-
-    both = parse_norm(options["norm"], "--norm")
-    norm_in = both if options["norm_in"] is None else parse_norm(options["norm_in"], "--norm-in")
-    norm_out = both if options["norm_out"] is None else parse_norm(options["norm_out"], "--norm-out")
-    return norm_in, norm_out

@@ -15,7 +15,9 @@ _COMMANDS = {
     "bound": "Bound a network's Lipschitz constant, with a certificate.",
     "reach": "Bound where its outputs can go over a region, with a certificate.",
     "monotone": "Prove that outputs increase with inputs over a region.",
+    "compare": "Bound two networks, and say whether the constant certainly changed.",
     "check": "Re-verify a report against its model.",
+    "report": "Show a stored report again, on the terminal or as an HTML page.",
     "inspect": "Show what lipcert sees in a model.",
 }
 

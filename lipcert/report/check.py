@@ -101,12 +101,17 @@ def check_reach(report: ReachReport, model: Model, *, strict: bool = False) -> R
     if report.data["result"].get("boxes") != boxes_by(claim):
         raise CertificateError("result.boxes is not what the certificate says")
     low, high = verify_box(problem, claim, by)
-    stated = [[None if not math.isfinite(v) else v for v in end.tolist()] for end in (claim.lower, claim.upper)]
-    if [report.data["result"].get("lower"), report.data["result"].get("upper")] != stated:
-        raise CertificateError("result.lower and result.upper are not those of the certificate")
+    check_ends(report)
     if report.data.get("attained") is not None:
         verify_extremes(problem, decode_extremes(report.data["attained"]), by)
     return ReachCheck(low, high, decode_query(report.data["query"]), _name(by, claim.linear), model.templates)
+
+
+def check_ends(report: ReachReport) -> None:
+    """CertificateError where the numbers for readers are not those of the certificate."""
+    stated = [[None if not math.isfinite(v) else v for v in end.tolist()] for end in (report.lower, report.upper)]
+    if [report.data["result"].get("lower"), report.data["result"].get("upper")] != stated:
+        raise CertificateError("result.lower and result.upper are not those of the certificate")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from lipcert.graph import Affine, Elementwise, FixedPoint, Groupwise, Node, Prod
 from lipcert.operators import Shape
 from lipcert.planning.layers import LayerNorms
 from lipcert.planning.well_posed import WellPosedness
-from lipcert.report.terminal import plain, show, shown
+from lipcert.report.terminal import plain, show
+from lipcert.report.wording import shown
 
 
 def print_model(model: Model) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lipcert.certificate.encoding import encode, encode_query
+from lipcert.report.display import Displayed
 from lipcert.report.report import describe_environment, describe_model, describe_tool
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ MONOTONE_SCHEMA = "lipcert/monotone/1"
 
 
 @dataclass(frozen=True)
-class MonotoneReport:
+class MonotoneReport(Displayed):
     """A finished run. `data` is the JSON document; the properties are its headline."""
 
     data: dict[str, Any]

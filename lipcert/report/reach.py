@@ -11,6 +11,7 @@ import numpy as np
 
 from lipcert.certificate import BoxClaim
 from lipcert.certificate.encoding import decode_array, encode, encode_query
+from lipcert.report.display import Displayed
 from lipcert.report.report import (
     describe_environment,
     describe_model,
@@ -35,7 +36,7 @@ def boxes_by(claim: BoxClaim) -> str:
 
 
 @dataclass(frozen=True)
-class ReachReport:
+class ReachReport(Displayed):
     """A finished run. `data` is the JSON document; the properties are its headline."""
 
     data: dict[str, Any]

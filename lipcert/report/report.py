@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lipcert.certificate.encoding import encode, encode_query
 from lipcert.errors import CertificateError
+from lipcert.report.display import Displayed
 from lipcert.templates import Template
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ SCHEMA = "lipcert/report/1"
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Displayed):
     """A finished run. `data` is the JSON document; the properties are its headline."""
 
     data: dict[str, Any]
@@ -163,7 +165,7 @@ def describe_environment() -> dict[str, str]:
 def parse_document(text: str, source: str, schemas: Sequence[str]) -> dict[str, Any]:
     """A JSON document of one of these schemas; CertificateError where it is none."""
     try:
-        data = json.loads(text, parse_constant=_no_constant)
+        data = json.loads(text, parse_constant=_no_constant, parse_float=_float, parse_int=_int)
     except (ValueError, RecursionError) as error:
         raise CertificateError(
             f"{source}: not JSON: {error}", hint="give a report that `lipcert bound --json` wrote"
@@ -192,3 +194,15 @@ def parse_report(text: str, source: str) -> Report:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text} is beyond float64")
+    return value
+
+
+def _int(text: str) -> int:
+    _float(text)
+    return int(text)

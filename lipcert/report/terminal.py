@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +13,13 @@ from rich.text import Text
 
 from lipcert.certificate.encoding import decode_query
 from lipcert.errors import printable
-from lipcert.problem import Query, norm_name
+from lipcert.report import wording
 from lipcert.report.check import CheckResult, MonotoneCheck, ReachCheck
 from lipcert.report.monotone import MonotoneReport
 from lipcert.report.reach import ReachReport, ReachReports, boxes_by
 from lipcert.report.reading import AnyReport
 from lipcert.report.report import Report
-
-ARITHMETICS = {"float64": "float64 with proven error terms", "balls": "ball arithmetic (Arb)"}
-ARITHMETICS["balls, linear bounds in float64"] = f"{ARITHMETICS['balls']}; linear bounds in {ARITHMETICS['float64']}"
+from lipcert.report.wording import ARITHMETICS, shown
 
 
 def print_bound(report: Report, limit: float | None, json_path: str | None, quiet: bool) -> None:
@@ -32,13 +28,13 @@ def print_bound(report: Report, limit: float | None, json_path: str | None, quie
         print("inconclusive" if report.upper is None else repr(report.upper))
         return
     result, query = report.data["result"], decode_query(report.data["query"])
-    table = _grid()
-    table.add_row("model", _model_line(report.data["model"]))
-    table.add_row("query", _query_line(query))
+    table = grid()
+    table.add_row("model", plain(wording.model(report.data["model"])))
+    table.add_row("query", plain(wording.query(query)))
     _add_loops(table, report.data["model"])
     table.add_row(*_verdict(report))
     for template in report.data["model"].get("templates", []):
-        table.add_row("assumes", plain(_assumption(template["name"], template["ops"])))
+        table.add_row("assumes", plain(wording.assumption(template["name"], template["ops"])))
     if report.lower > 0:
         gap = f"   gap {report.gap:.5g}x" if report.gap is not None else ""
         table.add_row("attained", f"{shown(report.lower, 8, up=False)} at a witness, proven{gap}")
@@ -123,16 +119,16 @@ def print_reach(report: ReachReport, json_path: str | None, quiet: bool) -> None
             print(f"{low!r} {high!r}")
         return
     result, query = report.data["result"], decode_query(report.data["query"])
-    table = _grid()
-    table.add_row("model", _model_line(report.data["model"]))
-    table.add_row("query", _reach_line(query))
+    table = grid()
+    table.add_row("model", plain(wording.model(report.data["model"])))
+    table.add_row("query", plain(f"reach, {wording.where(query)}"))
     for note in report.data["model"].get("notes", []):
         if note.startswith("Loop node"):
             table.add_row("note", plain(f"{note}; the box is that of its steps where their number is fixed"))
     style = "bold green" if report.status == "certified" else "bold yellow"
     table.add_row(Text(report.status, style=style), f"by {result['boxes']}, {result['seconds']:.2f} s")
     for template in report.data["model"].get("templates", []):
-        table.add_row("assumes", plain(_assumption(template["name"], template["ops"])))
+        table.add_row("assumes", plain(wording.assumption(template["name"], template["ops"])))
     attained = report.attained
     for j, (low, high) in enumerate(ends[:MAX_LINES]):
         seen = ""
@@ -183,14 +179,14 @@ def print_monotone(report: MonotoneReport, json_path: str | None, quiet: bool) -
         print(repr(report.share))
         return
     result, query = report.data["result"], decode_query(report.data["query"])
-    table = _grid()
-    table.add_row("model", _model_line(report.data["model"]))
+    table = grid()
+    table.add_row("model", plain(wording.model(report.data["model"])))
     way = "increasing" if result["increasing"] else "decreasing"
     allowed = f" up to {result['tolerance']:g}" if result["tolerance"] else ""
     entries = ", ".join(map(str, result["inputs"]))
-    table.add_row("query", plain(f"{way}{allowed} in inputs {entries}, {_where(query)}"))
+    table.add_row("query", plain(f"{way}{allowed} in inputs {entries}, {wording.where(query)}"))
     style = {"certified": "bold green", "refuted": "bold red"}.get(report.status, "bold yellow")
-    where = _share_of(report)
+    where = wording.share(report)
     table.add_row(Text(report.status, style=style), f"proven on {where} the region, {result['seconds']:.2f} s")
     found = report.data["counterexample"]
     if found is not None:
@@ -205,18 +201,29 @@ def print_monotone(report: MonotoneReport, json_path: str | None, quiet: bool) -
     show(table)
 
 
+def print_report(report: AnyReport, path: str) -> None:
+    """A stored report, as when it was made: it is not proven again."""
+    if isinstance(report, ReachReport):
+        print_reach(report, path, quiet=False)
+    elif isinstance(report, MonotoneReport):
+        print_monotone(report, path, quiet=False)
+    else:
+        print_bound(report, None, path, quiet=False)
+    print("shown as stored: nothing was checked again")
+
+
 def print_check(
     report: AnyReport, result: CheckResult | ReachCheck | MonotoneCheck, report_path: str, model_path: str
 ) -> None:
     """The verdict of `lipcert check`."""
-    table = _grid()
+    table = grid()
     if isinstance(report, MonotoneReport) or isinstance(result, MonotoneCheck):
         assert isinstance(report, MonotoneReport)
         assert isinstance(result, MonotoneCheck)
         table.add_row("report", plain(f"{report_path}, about {model_path}"))
-        table.add_row("query", plain(_where(result.query)))
+        table.add_row("query", plain(wording.where(result.query)))
         beside = ", and the counterexample" if report.data["counterexample"] is not None else ""
-        table.add_row(Text("verified", style="bold green"), f"the sign on {_share_of(report)} the region{beside}")
+        table.add_row(Text("verified", style="bold green"), f"the sign on {wording.share(report)} the region{beside}")
         table.add_row("arithmetic", ARITHMETICS[result.arithmetic])
         show(table)
         return
@@ -224,11 +231,11 @@ def print_check(
         _print_reach_check(report, result, report_path, model_path)
         return
     table.add_row("report", plain(f"{report_path}, about {model_path}"))
-    table.add_row("query", _query_line(result.query))
+    table.add_row("query", plain(wording.query(result.query)))
     upper, proven = shown(report.upper, 10, up=True), shown(result.upper, 10, up=True)
     verdict = Text("verified if", style="bold yellow") if result.templates else Text("verified", style="bold green")
     for template in result.templates:
-        table.add_row("assumes", plain(_assumption(template.name, template.activations)))
+        table.add_row("assumes", plain(wording.assumption(template.name, template.activations)))
     table.add_row(verdict, f"upper {upper}   the evidence proves {proven}")
     if report.lower > 0:
         lower, attained = shown(report.lower, 10, up=False), shown(result.lower, 10, up=False)
@@ -240,12 +247,12 @@ def print_check(
 def _print_reach_check(
     report: Report | ReachReport, result: CheckResult | ReachCheck, report_path: str, model_path: str
 ) -> None:
-    table = _grid()
+    table = grid()
     table.add_row("report", plain(f"{report_path}, about {model_path}"))
-    table.add_row("query", _reach_line(result.query))
+    table.add_row("query", plain(f"reach, {wording.where(result.query)}"))
     verdict = Text("verified if", style="bold yellow") if result.templates else Text("verified", style="bold green")
     for template in result.templates:
-        table.add_row("assumes", plain(_assumption(template.name, template.activations)))
+        table.add_row("assumes", plain(wording.assumption(template.name, template.activations)))
     attained = ", and what is attained in it" if report.data.get("attained") is not None else ""
     table.add_row(verdict, f"the box of {np.size(report.lower)} outputs{attained}")
     table.add_row("arithmetic", ARITHMETICS[result.arithmetic])
@@ -262,10 +269,6 @@ def _verdict(report: Report) -> tuple[Text, Text]:
     )
 
 
-def _assumption(name: str, ops: Sequence[str]) -> str:
-    return f"that the template {name} is true of {', '.join(ops)}: nothing here proves that"
-
-
 def _limit_line(report: Report, limit: float) -> Text:
     if report.upper is not None and report.upper <= limit:
         return Text(f"within --max {limit!r}", style="green")
@@ -274,44 +277,9 @@ def _limit_line(report: Report, limit: float) -> Text:
     return Text(f"not within --max {limit!r} (attained is below it: a tighter bound might pass)", style="bold red")
 
 
-def _model_line(model: dict[str, Any]) -> Text:
-    inputs = ", ".join(f"{t['name']} {t['shape']}" for t in model["inputs"])
-    outputs = ", ".join(f"{t['name']} {t['shape']}" for t in model["outputs"])
-    return plain(f"{model['path']}   {inputs} -> {outputs}, {model['parameters']:,} parameters")
-
-
-def _query_line(query: Query) -> Text:
-    norms = f"l{norm_name(query.norm_in)} -> l{norm_name(query.norm_out)}"
-    inputs = f", inputs {', '.join(query.inputs)} (any value of the others)" if query.inputs else ""
-    return plain(f"{norms}, {query.region.describe()}, {query.outputs.describe()}{inputs}")
-
-
-def _share_of(report: MonotoneReport) -> str:
-    return "all of" if report.share == 1 else f"{shown(100 * report.share, 6, up=False)} % of"
-
-
-def _where(query: Query) -> str:
-    return f"{query.region.describe()}, {query.outputs.describe()}"
-
-
-def _reach_line(query: Query) -> Text:
-    inputs = f", inputs {', '.join(query.inputs)} (any value of the others)" if query.inputs else ""
-    return plain(f"reach, {query.region.describe()}, {query.outputs.describe()}{inputs}")
-
-
 def _method_line(result: dict[str, Any]) -> str:
     ended = "   interrupted" if result["interrupted"] else "   time is up" if result["timed_out"] else ""
     return f"{result['method'] or 'none'}, {result['seconds']:.2f} s{ended}"
-
-
-def shown(bound: float | None, digits: int, up: bool) -> str:
-    """A bound in decimal digits, rounded in the direction in which it stays true."""
-    if bound is None:
-        return "none"
-    if math.isinf(bound):
-        return str(bound)
-    rounding = ROUND_CEILING if up else ROUND_FLOOR
-    return f"{Context(prec=digits, rounding=rounding).create_decimal(Decimal(bound)).normalize():g}"
 
 
 def plain(text: str) -> Text:
@@ -319,7 +287,8 @@ def plain(text: str) -> Text:
     return Text(printable(text))
 
 
-def _grid() -> Table:
+def grid() -> Table:
+    """Rows of a name and what it is."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_column(overflow="fold")

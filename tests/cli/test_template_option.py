@@ -344,3 +344,21 @@ def test_another_file_is_refused(
     assert done.status == 1
     assert "another model" in done.error()
     assert lipcert("check", out, relu).status != 0
+
+
+def test_a_page_says_that_it_rests_on_the_template(
+    lipcert: Command, bent: Path, template: Path, tmp_path: Path
+) -> None:
+    lipcert("bound", bent, "--template", template, "--json", tmp_path / "r.json", "--timeout", 5)
+    done = lipcert("report", tmp_path / "r.json", "--html", "-", "--model", bent)
+    assert done.status == 0
+    assert "if what it assumes is true" in done.out
+    assert "that the template bent is true of com.example.Bent: nothing here proves that" in done.out
+    assert "Certified means" not in done.out
+
+
+def test_a_comparison_rests_on_the_template(lipcert: Command, bent: Path, template: Path) -> None:
+    done = lipcert("compare", bent, bent, "--template", template, "--timeout", 3)
+    assert done.status == 0
+    assert "assumes" in done.out
+    assert done.out.count("conditional") == 2

@@ -21,10 +21,11 @@ from lipcert.certificate import claim as vocabulary
 from lipcert.planning import Attempt, Outcome
 from lipcert.problem import Box, Margin, Query
 from lipcert.report import Report
+from lipcert.report.comparison import COMPARE_SCHEMA
 from lipcert.report.monotone import MONOTONE_SCHEMA
 from lipcert.report.reach import REACH_SCHEMA
 from lipcert.report.report import SCHEMA, build_report
-from lipcert.report.schema import monotone_schema, reach_schema, report_schema
+from lipcert.report.schema import compare_schema, monotone_schema, reach_schema, report_schema
 from tests.helpers.onnx_models import model
 from tests.helpers.paths import MODELS
 from tests.helpers.reports import Case, all_cases, local_cases
@@ -38,6 +39,7 @@ SCHEMAS: dict[str, tuple[str, dict[str, Any]]] = {
     SCHEMA: ("report-1.json", report_schema()),
     REACH_SCHEMA: ("reach-1.json", reach_schema()),
     MONOTONE_SCHEMA: ("monotone-1.json", monotone_schema()),
+    COMPARE_SCHEMA: ("compare-1.json", compare_schema()),
 }
 """The file of each kind of document, and what stands alone."""
 

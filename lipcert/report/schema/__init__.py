@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from importlib.resources import files
 from typing import Any
+
+from lipcert.errors import CertificateError
 
 
 def report_schema() -> dict[str, Any]:
@@ -20,6 +23,36 @@ def reach_schema() -> dict[str, Any]:
 def monotone_schema() -> dict[str, Any]:
     """That of `lipcert/monotone/1`, as written by `lipcert monotone --json`."""
     return _with_definitions(_read("monotone-1.json"))
+
+
+def check_document(data: dict[str, Any]) -> None:
+    """CertificateError where a report is not as its published schema says. What it claims is not looked into."""
+    from jsonschema.exceptions import best_match
+
+    try:
+        error = best_match(_validator(data["schema"]).iter_errors(data))
+    except RecursionError:
+        raise CertificateError("nested too deeply") from None
+    if error is not None:
+        raise CertificateError(f"{error.json_path.removeprefix('$.')}: {error.message}")
+
+
+@cache
+def _validator(name: str) -> Any:
+    from jsonschema import Draft202012Validator
+
+    return Draft202012Validator(SCHEMAS[name]())
+
+
+SCHEMAS = {"lipcert/report/1": report_schema, "lipcert/reach/1": reach_schema, "lipcert/monotone/1": monotone_schema}
+"""Of the reports that lipcert shows, by name."""
+
+
+def compare_schema() -> dict[str, Any]:
+    """That of `lipcert/compare/1`, as written by `lipcert compare --json`."""
+    schema, report = _with_definitions(_read("compare-1.json")), report_schema()
+    inner = {name: part for name, part in report.items() if name not in ("$schema", "$id", "$defs")}
+    return {**schema, "$defs": {**schema["$defs"], "report": inner}}
 
 
 def _with_definitions(schema: dict[str, Any]) -> dict[str, Any]:
