@@ -14,9 +14,11 @@ from lipcert.certificate.pieces import tree_box
 from lipcert.certificate.verify import value_at
 from lipcert.errors import InconclusiveError, NotProvedError, UsageError
 from lipcert.methods import Progress
-from lipcert.methods.boxes import Chosen, choose_boxes, choose_net, in_pairs
+from lipcert.methods.boxes import Chosen, choose_boxes, choose_net, in_pairs, is_implicit
 from lipcert.methods.implicit import equilibria_at, with_equilibria
-from lipcert.methods.local.reach import Attained, branched_trees
+from lipcert.methods.local.branch import FEW_INPUTS
+from lipcert.methods.local.inputs import few_inputs
+from lipcert.methods.local.reach import Attained, branched_trees, halved_trees
 from lipcert.methods.lower.extremes import find_extremes
 from lipcert.methods.product.method import for_lipsdp_only
 from lipcert.planning.solve import DEFAULT_TIMEOUT, check_timeout
@@ -50,8 +52,13 @@ def solve_reach(problem: Problem, *, timeout: float | None = None, exact: bool =
     check_timeout(timeout)
     if isinstance(problem.query.region, Everywhere):
         raise UsageError("reach needs a region", hint="give --center and --eps, --box or --spec")
-    if exact and for_lipsdp_only(problem) is not None:
-        raise UsageError("--exact: fixed points, and ops known by a template, are not branched over")
+    implicit = is_implicit(problem)
+    if exact and implicit and not few_inputs(problem):
+        raise UsageError(
+            f"--exact: fixed points are branched over for at most {FEW_INPUTS} inputs", hint="leave it out"
+        )
+    if exact and not implicit and for_lipsdp_only(problem) is not None:
+        raise UsageError("--exact: ops known by a template are not branched over", hint="leave it out")
     started = time.monotonic()
     progress = Progress(started + (DEFAULT_TIMEOUT if timeout is None else timeout))
     try:
@@ -68,7 +75,11 @@ def solve_reach(problem: Problem, *, timeout: float | None = None, exact: bool =
         attained = Attained(problem)
         attained.look(np.concatenate(seen))
         net = choose_net(posed, progress)
-        trees = branched_trees(posed, net, attained, progress)
+        trees = (
+            halved_trees(posed, net.net, attained, progress)
+            if implicit
+            else branched_trees(posed, net, attained, progress)
+        )
         by = progress.arithmetic
         boxes = np.array([tree_box(posed, tree, j, net.net, by) for j, tree in enumerate(trees)])
         if len(boxes):

@@ -10,18 +10,22 @@ import numpy as np
 import pytest
 
 from lipcert.activations import Activation, Clip, LeakyRelu, Relu, Sigmoid, Tanh
-from lipcert.certificate import BoxClaim, verify_box, verify_witness
+from lipcert.certificate import BoxClaim, Claim, verify, verify_box, verify_witness
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.balls import BallArithmetic
 from lipcert.certificate.boxes import Bounds, propagate
+from lipcert.certificate.claim import Local, Rows
+from lipcert.certificate.derivative import bound_rows, chain_rule, norm_bounds
 from lipcert.certificate.implicit import layers_of
-from lipcert.certificate.linear_bounds import linear_boxes
-from lipcert.errors import NotProvedError
+from lipcert.certificate.linear_bounds import Bounded, in_ramps, linear_boxes, whole_net
+from lipcert.certificate.pieces import tree_box
+from lipcert.errors import NotProvedError, UsageError
 from lipcert.graph import Affine, Elementwise, FixedPoint, Graph, Input, Output, State
 from lipcert.methods import OutOfTime
 from lipcert.methods.implicit import with_equilibria
 from lipcert.methods.implicit.embedded import embedded
 from lipcert.methods.implicit.solution import values_at
+from lipcert.methods.local.inputs import InputSearch
 from lipcert.operators import Convolution, enclosed
 from lipcert.planning import solve
 from lipcert.planning.reach import solve_reach
@@ -322,3 +326,60 @@ def test_finite_entries_count_beside_unbounded_ones() -> None:
         assert low <= 1
         assert high >= 3
     assert isinstance(problem.graph.nodes[problem.y], Affine)
+
+
+# Branching over inputs.
+
+
+@pytest.mark.parametrize("kind", ["tanh, l2", "inside", "two"])
+def test_pieces_of_the_inputs_are_narrower_and_hold(kind: str) -> None:
+    rng = seeded(kind, 0)
+    net = network(kind, rng)
+    region = Ball(rng.normal(size=2), 0.3, inf)
+    by = Arithmetic()
+    problem = with_equilibria(pose(net.graph(), Query(inf, inf, region=region)), by)
+    whole, posed = whole_net(problem, by), in_ramps(problem, by)
+    rule = chain_rule(posed, by)
+
+    def width(bounded: Bounded) -> np.ndarray:
+        low, high = bounded.net.boxes[posed.y]
+        return np.asarray((high - low).max(axis=1))
+
+    def steepness(bounded: Bounded) -> np.ndarray:
+        rows = bound_rows(posed, rule, bounded.net, np.tile((0, 1), (len(bounded.empty), 1)), 1, by)
+        return np.asarray(norm_bounds(rows, inf, inf, by))
+
+    x = random_points(region, 2, rng, 2000)
+    y, jacobians, near = net.run(x)
+    known = ~np.isnan(y[:, 0])
+    visited: list[np.ndarray] = []
+    for measure in (width, steepness):
+        search = InputSearch(problem, whole, by, measure, visited.append)
+        before = search.bound
+        while search.leaves < 40:
+            assert search.step(0.0)
+        assert search.bound < before * (0.97 if measure is width else 1 + 1e-12)
+        tree = search.tree()
+        box = np.array([tree_box(problem, tree, j, whole, by) for j in range(2)]).T
+        assert_inside(y[known], (box[0], box[1]))
+        claim = Claim(1e9, Local((Rows((0, 1), tree, 1, 0.0),)), linear=True, equilibria=problem.equilibria)
+        proven = verify(problem, claim)
+        steepest = operator_norms(jacobians[known & (near > 1e-7)], inf, inf).max()
+        assert steepest <= proven
+        assert measure is width or proven <= 1.1 * search.bound  # lines are those of the pieces of a batch
+    assert all(region.contains(point) for point in np.concatenate(visited))
+
+
+def test_the_commands_branch_over_inputs() -> None:
+    rng = seeded("tanh, l2", 0)
+    problem = pose(network("tanh, l2", rng).graph(), Query(inf, inf, region=Ball(rng.normal(size=2), 0.3, inf)))
+    found = solve_reach(problem, timeout=4.0, exact=True)
+    assert len(found.claim.trees) == 2
+    assert len(found.claim.trees[0].splits) > 1
+    notes = [attempt.reason for attempt in solve(problem, timeout=4.0, exact=True, method="local").attempts]
+    assert any("pieces" in note for note in notes)
+    wide = np.zeros((4, 17))
+    many = Network((Stage(np.zeros((4, 4)), wide, np.zeros(4), Relu()),), np.ones((2, 4)), np.zeros(2))
+    over = pose(many.graph(), Query(inf, inf, region=Ball(np.zeros(17), 0.3, inf)))
+    with pytest.raises(UsageError, match="at most"):
+        solve_reach(over, exact=True)

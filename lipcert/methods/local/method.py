@@ -11,8 +11,8 @@ import numpy as np
 
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.claim import Claim, Local, Rows, RowScaling, Witness
-from lipcert.certificate.derivative import PLANES, Gain
-from lipcert.certificate.linear_bounds import in_ramps, whole_net
+from lipcert.certificate.derivative import PLANES, Gain, bound_rows, chain_rule, norm_bounds
+from lipcert.certificate.linear_bounds import Bounded, in_ramps, whole_net
 from lipcert.certificate.local import local_bound
 from lipcert.errors import NotProvedError
 from lipcert.graph import Affine
@@ -21,7 +21,8 @@ from lipcert.methods.base import OutOfTime, Progress, Unsuitable
 from lipcert.methods.boxes import ChosenNet, choose_net, in_pairs
 from lipcert.methods.device import choose_device
 from lipcert.methods.lipsdp import LipSdpMethod
-from lipcert.methods.local.branch import ROOM, Search
+from lipcert.methods.local.branch import FEW_INPUTS, ROOM, Search
+from lipcert.methods.local.inputs import BATCH, InputSearch, few_inputs
 from lipcert.methods.local.scalings import WHOLE, Known, merged, of_rows, with_resumed, with_scalings
 from lipcert.methods.lower.directions import Jacobian, steepest_directions
 from lipcert.methods.lower.search import project, region_center
@@ -190,7 +191,7 @@ def _on_from(begun: _Begun) -> Iterator[Claim]:
 
 
 def _implicit(problem: Problem, progress: Progress) -> Iterator[Claim]:
-    """The same without a search: the kernel alone follows fixed points."""
+    """The same without a search on a device: the kernel alone follows fixed points."""
     by = progress.arithmetic
     by.tick = deadline(progress)
     chosen = ChosenNet(whole_net(problem, by), ())
@@ -200,6 +201,36 @@ def _implicit(problem: Problem, progress: Progress) -> Iterator[Claim]:
         if claim.value < best:
             best = claim.value
             yield claim
+    if not progress.exact:
+        return
+    if few_inputs(problem):
+        yield from _halved(problem, progress, chosen)
+    else:
+        progress.notes.append(f"fixed points are branched over for {FEW_INPUTS} inputs at most")
+
+
+def _halved(problem: Problem, progress: Progress, chosen: ChosenNet) -> Iterator[Claim]:
+    """Over pieces of the inputs."""
+    by, query = progress.arithmetic, problem.query
+    posed = in_ramps(problem, by)
+    rule, outputs = chain_rule(posed, by), tuple(range(problem.size_out))
+    if rule.gradient is None:
+        return
+
+    def measure(bounded: Bounded) -> np.ndarray:
+        rows = bound_rows(posed, rule, bounded.net, np.tile(outputs, (len(bounded.empty), 1)), 1, by)
+        return norm_bounds(rows, query.norm_in, query.norm_out, by)
+
+    steepest = Steepest(problem, progress)
+    by.tick = lambda: None  # half of a proof is worth nothing
+    search = InputSearch(problem, chosen.net, by, measure, steepest.look)
+    until = progress.deadline - LIPSDP_SHARE * progress.remaining()
+    while until - time.monotonic() > 1.5 * (search.leaves + 2 * BATCH) * search.seconds_a_piece:
+        if not search.step(max(steepest.best, progress.attained()) * max(1.0, progress.gap * (1 - ROUNDING))):
+            break
+    steepest.say()
+    progress.notes.append(f"{search.leaves} pieces")
+    yield _proven(problem, (Rows(outputs, search.tree(), 1, 0.0),), chosen, by)
 
 
 def _by_lipsdp(problem: Problem, chosen: ChosenNet, progress: Progress) -> Iterator[Claim]:

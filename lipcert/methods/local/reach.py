@@ -9,9 +9,10 @@ import time
 import numpy as np
 
 from lipcert.certificate.claim import Tree
-from lipcert.certificate.linear_bounds import piece_nets
+from lipcert.certificate.linear_bounds import Bounded as PieceBoxes
+from lipcert.certificate.linear_bounds import in_ramps, piece_nets
 from lipcert.certificate.pieces import ends, weighted
-from lipcert.certificate.planes import pick
+from lipcert.certificate.planes import Net, pick
 from lipcert.graph import Elementwise
 from lipcert.methods import propagation
 from lipcert.methods.base import Progress
@@ -19,6 +20,8 @@ from lipcert.methods.boxes import ChosenNet
 from lipcert.methods.device import choose_device
 from lipcert.methods.local.branch import FEW_INPUTS, TIMED, Bounded, Node, Search, tree_of
 from lipcert.methods.local.feasible import farthest
+from lipcert.methods.local.inputs import BATCH, InputSearch
+from lipcert.methods.lower.directions import outputs_at
 from lipcert.methods.lower.extremes import climb
 from lipcert.methods.lower.search import project
 from lipcert.methods.propagation import PieceBounds, Sides, as_arrays, distance, some_cases
@@ -48,8 +51,9 @@ class Attained:
     def look(self, points: np.ndarray) -> None:
         """Remember the most extreme of these points of the region."""
         points = project(self.problem.query.region, points)
-        values = self.problem.values(points)[self.problem.y]
-        for j in range(values.shape[1]):
+        values = outputs_at(self.problem, points)
+        values, points = values[known := np.all(np.isfinite(values), axis=1)], points[known]
+        for j in range(values.shape[1] if len(values) else 0):
             low, high = int(values[:, j].argmin()), int(values[:, j].argmax())
             if values[low, j] < self.low[j]:
                 self.low[j], self.lowest[j] = values[low, j], points[low]
@@ -236,3 +240,19 @@ def branched_trees(problem: Problem, chosen: ChosenNet, attained: Attained, prog
         if not search.step((progress.gap - 1) / 2):
             break
     return search.trees_of_outputs()
+
+
+def halved_trees(problem: Problem, whole: Net, attained: Attained, progress: Progress) -> tuple[Tree, ...]:
+    """The same over pieces of the inputs, the same for each output: for implicit layers."""
+    y = in_ramps(problem, progress.arithmetic).y
+
+    def measure(bounded: PieceBoxes) -> np.ndarray:
+        low, high = bounded.net.boxes[y]
+        return np.asarray((np.maximum(attained.low - low, high - attained.high) / attained.width).max(axis=1))
+
+    search = InputSearch(problem, whole, progress.arithmetic, measure, attained.look)
+    each = 2.5 * (1 + problem.size_out)  # they are proven output by output
+    while progress.remaining() > (each * search.leaves + 2 * BATCH) * search.seconds_a_piece:
+        if not search.step((progress.gap - 1) / 2):
+            break
+    return (search.tree(),) * problem.size_out
