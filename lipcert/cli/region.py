@@ -39,51 +39,12 @@ def region_options(command: F) -> F:
 
 def read_region(model: Model, options: dict[str, Any], norm: str) -> Region:
     """What the options say; `norm` is that of a ball for which --ball does not name one."""
-    from lipcert.errors import UsageError
-    from lipcert.problem import Everywhere, parse_norm
-    from lipcert.problem.reading import read_ball, read_box, read_vnnlib
+    from dataclasses import fields
 
-    given = [name for name in ("center", "box", "spec") if options[name] is not None]
-    if len(given) > 1:
-        raise UsageError(f"--{given[0]} and --{given[1]} both give a region", hint="use one of them")
-    if (options["eps"] is None) != (options["center"] is None):
-        raise UsageError("a ball needs both --center and --eps")
-    if options["center"] is None:
-        for name, default in (("row", None), ("skip_columns", 0), ("scale", 1.0), ("layout", "chw")):
-            if options[name] != default:
-                raise UsageError(f"--{name.replace('_', '-')} describes the file of --center, which is not given")
-    shape = _input_shape(model, options["inputs"])
-    if options["center"] is not None:
-        return read_ball(
-            options["center"],
-            options["eps"],
-            parse_norm(options["ball"] or norm, "--ball"),
-            shape,
-            row=options["row"],
-            skip_columns=options["skip_columns"],
-            scale=options["scale"],
-            layout=options["layout"],
-        )
-    if options["ball"] is not None:
-        raise UsageError("--ball needs --center and --eps")
-    if options["box"] is not None:
-        return read_box(options["box"], shape)
-    if options["spec"] is not None:
-        size = 1
-        for d in shape:
-            size *= d
-        return read_vnnlib(options["spec"], size)
-    return Everywhere()
+    from lipcert.problem.reading import RegionText
 
-
-def _input_shape(model: Model, names: tuple[str, ...]) -> tuple[int, ...]:
-    """The shape of the varying input; several are read as one flat vector."""
-    from lipcert.operators import size_of
-
-    chosen = [t for t in model.inputs if not names or t.name in names]
-    if len(chosen) == 1:
-        return chosen[0].shape
-    return (sum(size_of(t.shape) for t in chosen),)
+    text = RegionText(**{part.name: options[part.name] for part in fields(RegionText)})
+    return text.read(model.input_shape(options["inputs"]), norm)
 
 
 def read_outputs(options: dict[str, Any]) -> OutputChoice | None:
