@@ -10,19 +10,31 @@ from pathlib import Path
 from typing import Any
 
 from lipcert.errors import UsageError
+from lipcert.report.terminal import shown
 from lipcert.report.writing import write_text
 
 SCHEMA = "lipcert/baseline/1"
 
 UPDATE = "`lipcert gate --update-baseline` writes it"
 
+DIGITS = 6
+DIGEST = 16
+
 
 @dataclass(frozen=True)
 class Entry:
-    """A bound that was proven, and of which query."""
+    """A bound that was proven, and of which query (the first digits of its digest)."""
 
     bound: float
     query: str
+
+    @staticmethod
+    def of(bound: float, query: str) -> Entry:
+        """The bound rounded up, so that what another machine proves makes no diff."""
+        return Entry(float(shown(bound, DIGITS, up=True)), query[:DIGEST])
+
+    def is_of(self, query: str) -> bool:
+        return self.query == query[:DIGEST]
 
 
 def read_baseline(path: Path) -> dict[str, Entry] | None:

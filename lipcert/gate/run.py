@@ -66,7 +66,7 @@ def updated(before: Mapping[str, Entry], every: Sequence[Item], proofs: Mapping[
     entries = {item.id: before[item.id] for item in every if item.id in before}
     for name, proof in proofs.items():
         if proof.upper is not None:
-            entries[name] = Entry(proof.upper, proof.query)
+            entries[name] = Entry.of(proof.upper, proof.query)
     return entries
 
 

@@ -88,7 +88,7 @@ def judge(item: Item, proof: Proof, baseline: Entry | None) -> Result:
     if check.max_increase is not None:
         if baseline is None:
             return _result(item, proof, Verdict.ERROR, f"it is not in the baseline: {UPDATE}", exit_status=2)
-        if baseline.query != proof.query:
+        if not baseline.is_of(proof.query):
             reason = f"the baseline is of another question under this name: {UPDATE}"
             return _result(item, proof, Verdict.ERROR, reason, exit_status=2)
         allowed_by_baseline = baseline.bound * (1 + check.max_increase)
