@@ -15,6 +15,7 @@ _COMMANDS = {
     "bound": "Bound a network's Lipschitz constant, with a certificate.",
     "reach": "Bound where its outputs can go over a region, with a certificate.",
     "monotone": "Prove that outputs increase with inputs over a region.",
+    "init": "Write a first policy for lipcert gate.",
     "gate": "Hold every network of a policy to its limits, in CI.",
     "check": "Re-verify a report against its model.",
     "inspect": "Show what lipcert sees in a model.",

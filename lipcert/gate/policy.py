@@ -85,18 +85,22 @@ class Policy:
 
 def find_policy(folder: Path) -> Path:
     """The policy of a folder: lipcert.toml, or a pyproject.toml with [tool.lipcert]."""
+    found = policies(folder)
+    if len(found) > 1:
+        raise UsageError(f"{FILE} and [tool.lipcert] of {PROJECT} are both there", hint="keep one of them")
+    if not found:
+        raise UsageError(
+            f"there is no {FILE} here, and no [tool.lipcert] in {PROJECT}",
+            hint="`lipcert init` writes a first one; --config names one elsewhere",
+        )
+    return found[0]
+
+
+def policies(folder: Path) -> list[Path]:
+    """Files of a folder that hold a policy."""
     own, project = folder / FILE, folder / PROJECT
     in_project = project.is_file() and "lipcert" in _tool(_parsed(project), project)
-    if own.is_file() and in_project:
-        raise UsageError(f"{FILE} and [tool.lipcert] of {PROJECT} are both there", hint="keep one of them")
-    if own.is_file():
-        return own
-    if in_project:
-        return project
-    raise UsageError(
-        f"there is no {FILE} here, and no [tool.lipcert] in {PROJECT}",
-        hint="`lipcert init` writes a first one; --config names one elsewhere",
-    )
+    return [path for path, there in ((own, own.is_file()), (project, in_project)) if there]
 
 
 def read_policy(path: Path) -> Policy:

@@ -100,7 +100,7 @@ def judge(item: Item, proof: Proof, baseline: Entry | None) -> Result:
     if allowed_by_baseline is not None and before is not None and proof.upper > allowed_by_baseline:
         grown = f"{100 * (proof.upper / before - 1):.3g} %" if before > 0 else "all of it"
         message = (
-            f"the bound {bound} is {grown} above the baseline {shown(before, DIGITS, up=True)}, "
+            f"the bound {bound} is {grown} above the baseline {before:.{DIGITS}g}, "
             f"{100 * (check.max_increase or 0):g} % are allowed: {_certainty(proof, allowed_by_baseline)}"
         )
         return _result(item, proof, Verdict.REGRESSED, message, allowed_by_baseline, before)
