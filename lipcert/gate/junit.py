@@ -33,5 +33,6 @@ def _case(result: Result) -> xunit2.TestCase:
         case.result = [Error(result.message, result.verdict.value)]
     elif result.verdict is Verdict.INCONCLUSIVE:
         case.result = [Skipped(result.message, result.verdict.value)]
-    case.system_out = ", ".join(f"{name} {value}" for name, value in numbers(result).items())
+    told = ", ".join(f"{name} {value}" for name, value in numbers(result).items())
+    case.system_out = told if result.failed or not result.message else f"{told}\n{result.message}"
     return case

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -84,39 +85,46 @@ def judge(item: Item, proof: Proof, baseline: Entry | None) -> Result:
         allowed = check.allow_inconclusive and proof.status == "inconclusive"
         note = f"{proof.note}; the policy allows that" if allowed else proof.note
         return _result(item, proof, Verdict.INCONCLUSIVE, note, exit_status=0 if allowed else 4)
-    allowed_by_baseline = None
+    before = baseline.bound if baseline is not None and baseline.is_of(proof.query) else None
+    limits = []
+    if check.maximum is not None:
+        limits.append(check.maximum)
+        if proof.upper > check.maximum:
+            message = f"the bound {_up(proof.upper)} is above max {check.maximum:.{DIGITS}g}"
+            return _exceeded(item, proof, Verdict.FAIL, message, check.maximum, before)
     if check.max_increase is not None:
-        if baseline is None:
-            return _result(item, proof, Verdict.ERROR, f"it is not in the baseline: {UPDATE}", exit_status=2)
-        if not baseline.is_of(proof.query):
-            reason = f"the baseline is of another question under this name: {UPDATE}"
-            return _result(item, proof, Verdict.ERROR, reason, exit_status=2)
-        allowed_by_baseline = baseline.bound * (1 + check.max_increase)
-    before = None if baseline is None else baseline.bound
-    bound = shown(proof.upper, DIGITS, up=True)
-    if check.maximum is not None and proof.upper > check.maximum:
-        message = f"the bound {bound} is above max {check.maximum:g}: {_certainty(proof, check.maximum)}"
-        return _result(item, proof, Verdict.FAIL, message, check.maximum, before)
-    if allowed_by_baseline is not None and before is not None and proof.upper > allowed_by_baseline:
-        grown = f"{100 * (proof.upper / before - 1):.3g} %" if before > 0 else "all of it"
-        message = (
-            f"the bound {bound} is {grown} above the baseline {before:.{DIGITS}g}, "
-            f"{100 * (check.max_increase or 0):g} % are allowed: {_certainty(proof, allowed_by_baseline)}"
-        )
-        return _result(item, proof, Verdict.REGRESSED, message, allowed_by_baseline, before)
-    limits = [limit for limit in (check.maximum, allowed_by_baseline) if limit is not None]
-    return _result(item, proof, Verdict.PASS, proof.note, min(limits), before)
+        if before is None:
+            lacks = "has another question under this name" if baseline is not None else "does not have it"
+            return _result(item, proof, Verdict.ERROR, f"the baseline {lacks}: {UPDATE}", exit_status=2)
+        limits.append(before * (1 + check.max_increase))
+        if proof.upper > limits[-1]:
+            grown = 100 * (proof.upper / before - 1) if before > 0 else math.inf
+            allowed_growth = f"{100 * check.max_increase:g} % are allowed"
+            message = (
+                f"the bound {_up(proof.upper)} is {grown:.3g} % above the baseline {_up(before)}, {allowed_growth}"
+            )
+            return _exceeded(item, proof, Verdict.REGRESSED, message, limits[-1], before)
+    notes = (CONDITIONAL if proof.status == "conditional" else "", proof.note)
+    return _result(item, proof, Verdict.PASS, "; ".join(filter(None, notes)), min(limits), before)
 
+
+CONDITIONAL = "conditional: proven if the templates are true of their ops"
 
 UPDATE = "run `lipcert gate --update-baseline`, and commit the file"
 
 
-def _certainty(proof: Proof, limit: float) -> str:
-    """Whether a tighter bound could pass."""
+def _exceeded(item: Item, proof: Proof, verdict: Verdict, message: str, limit: float, before: float | None) -> Result:
+    """Says whether a tighter bound could pass."""
     attained = shown(proof.lower, DIGITS, up=False)
     if proof.lower > limit:
-        return f"{attained} is attained, so that no better bound can pass"
-    return f"not proven to be below, {attained} is attained: a tighter bound might pass"
+        certainty = f"{attained} is attained, so that no better bound can pass"
+    else:
+        certainty = f"not proven to be below, {attained} is attained: a tighter bound might pass"
+    return _result(item, proof, verdict, f"{message}: {certainty}", limit, before)
+
+
+def _up(bound: float) -> str:
+    return shown(bound, DIGITS, up=True)
 
 
 def _result(
@@ -151,8 +159,7 @@ WORDS = {
 
 def sentence(result: Result) -> str:
     """The verdict with what it is about: for a log, or an annotation."""
-    status = ", conditional on templates" if result.proof.status == "conditional" else ""
-    return f"{result.item.id}: {result.verdict}{status}" + (f": {result.message}" if result.message else "")
+    return f"{result.item.id}: {result.verdict}" + (f": {result.message}" if result.message else "")
 
 
 def unfinished(items: Iterable[Item], note: str) -> dict[str, Proof]:

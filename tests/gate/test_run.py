@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import helper
 
 from lipcert import api
 from lipcert.gate import cache, proofs, run
@@ -19,7 +20,9 @@ from lipcert.gate.cache import Cache
 from lipcert.gate.items import items_of
 from lipcert.gate.policy import read_policy
 from lipcert.gate.proofs import Prover
+from tests.cli.test_template_option import BENT
 from tests.gate.conftest import Gate, network, write_policy
+from tests.helpers.onnx_models import model, save
 from tests.helpers.processes import command_line, environment
 
 CHECK = '[[check]]\nname = "global"\nmodels = "nets/*.onnx"\n'
@@ -104,9 +107,9 @@ def test_what_a_baseline_does_not_know(gate: Gate, repository: Path) -> None:
     network(1.0, repository / "nets", "third.onnx")
     done = gate()
     assert (done.status, done.verdicts["global:nets/third.onnx"]) == (2, "error")
-    assert "not in the baseline" in done.result("global:nets/third.onnx")["message"]
+    assert "the baseline does not have it" in done.result("global:nets/third.onnx")["message"]
     write_policy(repository, f'{CHECK}max_increase = 0.1\nnorm = "inf"\n')
-    assert "of another question" in gate().result(SMALL)["message"]
+    assert "another question under this name" in gate().result(SMALL)["message"]
     (repository / "nets" / "third.onnx").unlink()
     gate("--update-baseline")
     assert list(json.loads((repository / "lipcert-baseline.json").read_text())["bounds"]) == [LARGE, SMALL]
@@ -262,6 +265,21 @@ def test_a_defect_of_a_method_is_an_error_of_its_item(
     done = gate()
     assert (done.status, set(done.verdicts.values())) == (2, {"error"})
     assert r"internal error: RuntimeError: the upper bound is\x1b below" in done.result(SMALL)["message"]
+
+
+def test_what_rests_on_templates_says_so(gate: Gate, repository: Path) -> None:
+    (repository / "bent.toml").write_text(BENT)
+    nodes = [helper.make_node("Bent", ["x"], ["y"], domain="com.example")]
+    save(model(nodes, {"x": (1, 4)}, ["y"], domains={"com.example": 1}), repository / "nets", "small.onnx")
+    write_policy(repository, f'{CHECK}max = 5\ntemplates = "bent.toml"\n'.replace("*", "small"), "")
+    for cached in (False, True):
+        done = gate()
+        result = done.result(SMALL)
+        assert (done.status, result["verdict"], result["cached"]) == (0, "pass", cached)
+        assert result["status"] == "conditional"
+        assert f"{SMALL}: pass: conditional" in done.out
+    (repository / "bent.toml").write_text(BENT.replace("0.22", "0.44").replace("1.1", "1.3"))
+    assert not gate().result(SMALL)["cached"]
 
 
 def test_strict_checks_in_ball_arithmetic(gate: Gate, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
