@@ -129,7 +129,7 @@ def _proof(report: Report, query: Query, path: Path, cached: bool) -> Proof:
         upper=report.upper,
         lower=report.lower,
         query=query_digest(query),
-        method=report.method,
+        method=str(report.method),
         cached=cached,
         certificate=str(path),
     )
