@@ -16,6 +16,8 @@ _COMMANDS = {
     "reach": "Bound where its outputs can go over a region, with a certificate.",
     "monotone": "Prove that outputs increase with inputs over a region.",
     "compare": "Bound two networks, and say whether the constant certainly changed.",
+    "init": "Write a first policy for lipcert gate.",
+    "gate": "Hold every network of a policy to its limits, in CI.",
     "check": "Re-verify a report against its model.",
     "report": "Show a stored report again, on the terminal or as an HTML page.",
     "inspect": "Show what lipcert sees in a model.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,11 +11,9 @@ import click
 if TYPE_CHECKING:
     from lipcert.frontend import Model
     from lipcert.problem import OutputChoice, Region
+    from lipcert.problem.reading import RegionText
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-_FILE = "skip_columns", "scale", "layout"
-"""Options that say how the file of --center is read."""
 
 _OPTIONS = (
     click.option("--center", metavar="X", help="Ball around X: an npy, npz or csv file, or numbers (0: all)."),
@@ -44,59 +41,25 @@ def region_options(command: F) -> F:
 
 def read_region(model: Model, options: dict[str, Any], norm: str) -> Region:
     """What the options say; `norm` is that of a ball for which --ball does not name one."""
-    from lipcert.errors import UsageError
-    from lipcert.problem import Everywhere, parse_norm
-    from lipcert.problem.reading import read_ball, read_box, read_vnnlib
-
-    given = [name for name in ("center", "box", "spec") if options[name] is not None]
-    if len(given) > 1:
-        raise UsageError(f"--{given[0]} and --{given[1]} both give a region", hint="use one of them")
-    if (options["eps"] is None) != (options["center"] is None):
-        raise UsageError("a ball needs both --center and --eps")
-    if options["center"] is None:
-        for name, default in (("row", None), ("skip_columns", 0), ("scale", 1.0), ("layout", "chw")):
-            if options[name] != default:
-                raise UsageError(f"--{name.replace('_', '-')} describes the file of --center, which is not given")
-    shape = _input_shape(model, options["inputs"])
-    if options["center"] is not None:
-        ball = options["center"], options["eps"], parse_norm(options["ball"] or norm, "--ball"), shape
-        return read_ball(*ball, row=options["row"], **{name: options[name] for name in _FILE})
-    if options["ball"] is not None:
-        raise UsageError("--ball needs --center and --eps")
-    if options["box"] is not None:
-        return read_box(options["box"], shape)
-    if options["spec"] is not None:
-        size = 1
-        for d in shape:
-            size *= d
-        return read_vnnlib(options["spec"], size)
-    return Everywhere()
+    return _text(options).read(model.input_shape(options["inputs"]), norm)
 
 
 def read_rows(options: dict[str, Any]) -> range:
     """What --rows says."""
     from lipcert.errors import UsageError
+    from lipcert.problem.reading import parse_rows
 
-    text = options["rows"]
-    match = re.fullmatch(r"(\d+):(\d+)", text)
-    if match is None or int(match[1]) >= int(match[2]):
-        raise UsageError(f"--rows: {text!r} is not A:B with A < B", hint="for example 0:20")
+    rows = parse_rows(options["rows"])
     if options["row"] is not None:
         raise UsageError("--row and --rows both choose rows", hint="use one of them")
     if options["center"] is None:
         raise UsageError("--rows are those of the file of --center, which is not given")
-    return range(int(match[1]), int(match[2]))
+    return rows
 
 
 def read_regions(model: Model, options: dict[str, Any], norm: str, rows: range) -> Sequence[Region]:
     """As read_region, around each of these rows of the file of --center."""
-    from lipcert.problem import parse_norm
-    from lipcert.problem.reading import read_balls
-
-    read_region(model, {**options, "row": rows.start}, norm)  # has a word for each option that does not fit
-    shape = _input_shape(model, options["inputs"])
-    ball = options["center"], options["eps"], parse_norm(options["ball"] or norm, "--ball"), shape
-    return read_balls(*ball, rows, **{name: options[name] for name in _FILE})
+    return _text(options).read_rows(model.input_shape(options["inputs"]), norm, rows)
 
 
 def folder_for(name: str, rows: range) -> Path:
@@ -114,14 +77,12 @@ def folder_for(name: str, rows: range) -> Path:
     return path
 
 
-def _input_shape(model: Model, names: tuple[str, ...]) -> tuple[int, ...]:
-    """The shape of the varying input; several are read as one flat vector."""
-    from lipcert.operators import size_of
+def _text(options: dict[str, Any]) -> RegionText:
+    from dataclasses import fields
 
-    chosen = [t for t in model.inputs if not names or t.name in names]
-    if len(chosen) == 1:
-        return chosen[0].shape
-    return (sum(size_of(t.shape) for t in chosen),)
+    from lipcert.problem.reading import RegionText
+
+    return RegionText(**{part.name: options[part.name] for part in fields(RegionText)})
 
 
 def read_outputs(options: dict[str, Any]) -> OutputChoice | None:

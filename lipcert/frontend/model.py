@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from lipcert.graph import Graph
-from lipcert.operators import Shape
+from lipcert.operators import Shape, size_of
 from lipcert.templates import Template
 
 
@@ -56,3 +57,10 @@ class Model:
     """Whether Loops were read step by step."""
     unrecognised: tuple[str, ...] = ()
     """Products, quotients and logarithms that no recogniser knows, and why: they are bounded as they stand."""
+
+    def input_shape(self, names: Sequence[str] = ()) -> Shape:
+        """The shape of the input that varies; several are one flat vector."""
+        chosen = [t for t in self.inputs if not names or t.name in names]
+        if len(chosen) == 1:
+            return chosen[0].shape
+        return (sum(size_of(t.shape) for t in chosen),)

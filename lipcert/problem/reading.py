@@ -6,17 +6,82 @@ import itertools
 import math
 import re
 import zipfile
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from lipcert.arithmetic.rounding import down, up
 from lipcert.errors import UsageError
-from lipcert.problem.norms import Norm
-from lipcert.problem.regions import Ball, Box
+from lipcert.problem.norms import Norm, parse_norm
+from lipcert.problem.regions import Ball, Box, Everywhere, Region
 
 Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class RegionText:
+    """A region as options or a policy name it, before the shape of the input is known."""
+
+    center: str | None = None
+    eps: float | None = None
+    ball: str | None = None
+    row: int | None = None
+    skip_columns: int = 0
+    scale: float = 1.0
+    layout: str = "chw"
+    box: str | None = None
+    spec: str | None = None
+
+    def check(self) -> None:
+        """UsageError where parts are missing, or do not go together."""
+        given = [name for name in ("center", "box", "spec") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise UsageError(f"--{given[0]} and --{given[1]} both give a region", hint="use one of them")
+        if (self.eps is None) != (self.center is None):
+            raise UsageError("a ball needs both --center and --eps")
+        if self.center is None:
+            for name in ("row", "skip_columns", "scale", "layout"):
+                if getattr(self, name) != getattr(RegionText, name):
+                    raise UsageError(f"--{name.replace('_', '-')} describes the file of --center, which is not given")
+            if self.ball is not None:
+                raise UsageError("--ball needs --center and --eps")
+
+    def read(self, shape: Shape, norm: str) -> Region:
+        """The region for an input of `shape`; `norm` is that of a ball for which none is named."""
+        self.check()
+        if self.center is not None and self.eps is not None:
+            return read_ball(self.center, self.eps, self._ball(norm), shape, row=self.row, **self._file())
+        if self.box is not None:
+            return read_box(self.box, shape)
+        if self.spec is not None:
+            return read_vnnlib(self.spec, math.prod(shape))
+        return Everywhere()
+
+    def read_rows(self, shape: Shape, norm: str, rows: range) -> list[Ball]:
+        """As `read`, around each of these rows of the file of --center."""
+        self.check()
+        if self.row is not None:
+            raise UsageError("--row and --rows both choose rows", hint="use one of them")
+        if self.center is None or self.eps is None:
+            raise UsageError("--rows are those of the file of --center, which is not given")
+        return read_balls(self.center, self.eps, self._ball(norm), shape, rows, **self._file())
+
+    def _ball(self, norm: str) -> Norm:
+        return parse_norm(self.ball or norm, "--ball")
+
+    def _file(self) -> dict[str, Any]:
+        return {"skip_columns": self.skip_columns, "scale": self.scale, "layout": self.layout}
+
+
+def parse_rows(text: str, option: str = "--rows") -> range:
+    """Read `A:B`, rows A to B - 1."""
+    match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", text, re.ASCII)
+    if match is None or int(match[1]) >= int(match[2]):
+        raise UsageError(f"{option}: {text!r} is not A:B with A < B", hint="for example 0:20")
+    return range(int(match[1]), int(match[2]))
 
 
 def read_ball(
@@ -47,7 +112,7 @@ def read_balls(
     layout: str = "chw",
 ) -> list[Ball]:
     """The same around each of these rows of a file, which is read once."""
-    if _numbers(center) is not None:
+    if numbers_in(center) is not None:
         raise UsageError("--rows are those of a file, and --center gives numbers", hint="name a file")
     found = _from_file(Path(center), "--center", rows)
     vectors = [_fitted(values, center, shape, "--center", skip_columns) for values in found]
@@ -65,7 +130,7 @@ def read_box(text: str, shape: Shape) -> Box:
 
 def read_vector(text: str, shape: Shape, option: str, row: int | None = None, skip_columns: int = 0) -> np.ndarray:
     """A vector for an input of `shape`, from an npy, npz or csv file, or from numbers (one number fills it)."""
-    numbers = _numbers(text)
+    numbers = numbers_in(text)
     if numbers is not None:
         values = np.full(math.prod(shape), numbers[0]) if numbers.size == 1 else numbers
     else:
@@ -129,7 +194,8 @@ def _decimal(number: re.Match[str]) -> str:
     return text if "." in text else text + ".0"
 
 
-def _numbers(text: str) -> np.ndarray | None:
+def numbers_in(text: str) -> np.ndarray | None:
+    """Numbers with commas between; None where the text is something else, the name of a file say."""
     try:
         return np.array([float(part) for part in text.split(",")])
     except ValueError:
@@ -167,7 +233,7 @@ def _csv_rows(path: Path, rows: range, option: str) -> list[np.ndarray]:
         try:
             found.append(np.array([float(cell) for cell in cells]))
         except ValueError:
-            bad = next(i for i, cell in enumerate(cells) if _numbers(cell) is None)
+            bad = next(i for i, cell in enumerate(cells) if numbers_in(cell) is None)
             raise UsageError(f"{option}: {path}, row {row}, column {bad}: {cells[bad]!r} is not a number") from None
     return found
 

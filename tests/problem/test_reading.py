@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from lipcert.errors import UsageError
-from lipcert.problem.reading import read_ball, read_box, read_vector
+from lipcert.problem import Box, Everywhere
+from lipcert.problem.reading import RegionText, parse_rows, read_ball, read_box, read_vector
 
 VALUES = np.array([[1.5, -2.0, 3.25], [0.1, 1e-3, 7.0]])
 
@@ -185,3 +186,35 @@ def test_a_box_that_is_none_is_refused(text: str, message: str) -> None:
 def test_other_options_are_named_too() -> None:
     with pytest.raises(UsageError, match=r"--witness: absent\.npy"):
         read_vector("absent.npy", (2,), "--witness")
+
+
+def test_a_region_is_read_from_its_words() -> None:
+    assert RegionText().read((2,), "2") == Everywhere()
+    box = RegionText(box="0,1").read((2,), "2")
+    assert isinstance(box, Box)
+    ball = RegionText(center="3", eps=0.5, scale=2.0).read((2,), "inf")
+    assert (ball.norm, ball.center.tolist()) == (math.inf, [1.5, 1.5])
+    assert RegionText(center="3", eps=0.5, ball="1").read((2,), "inf").norm == 1.0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"center": "0"}, "needs both --center and --eps"),
+        ({"eps": 1.0}, "needs both --center and --eps"),
+        ({"box": "0,1", "spec": "x"}, "--box and --spec both give a region"),
+        ({"box": "0,1", "row": 2}, "--row describes the file of --center"),
+        ({"skip_columns": 2}, "--skip-columns describes the file of --center"),
+        ({"ball": "2"}, "--ball needs --center"),
+    ],
+)
+def test_words_that_make_no_region(words: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        RegionText(**words).check()
+
+
+def test_ranges_of_rows() -> None:
+    assert parse_rows("3:5") == range(3, 5)
+    for text in ("3", "5:3", "-1:2", "1:", "1:2:3", "\u0663:\u0664", "0:99999999999"):
+        with pytest.raises(UsageError, match="not A:B"):
+            parse_rows(text)

@@ -55,6 +55,11 @@ def compare_schema() -> dict[str, Any]:
     return {**schema, "$defs": {**schema["$defs"], "report": inner}}
 
 
+def gate_schema() -> dict[str, Any]:
+    """That of `lipcert/gate/1`, as written by `lipcert gate --json`."""
+    return _read("gate-1.json")
+
+
 def _with_definitions(schema: dict[str, Any]) -> dict[str, Any]:
     """A schema that stands alone: with the definitions that it shares with report-1.json."""
     return {**schema, "$defs": {**report_schema()["$defs"], **schema["$defs"]}}
