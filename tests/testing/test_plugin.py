@@ -73,8 +73,7 @@ def test_the_plugin(net: Path) -> None:
         "def test_has_no_mark(lipcert_report): pass\n"
     )
     program = "import sys, pytest; sys.exit(pytest.main(sys.argv[1:]))"
-    plugins = ("-p", "lipcert.testing.plugin", "-p", "no:cacheprovider")
-    options = (*plugins, "--strict-markers", "-q", "--rootdir", net.parent)
+    options = ("-p", "no:cacheprovider", "--strict-markers", "-q", "--rootdir", net.parent)
     done = run_process(*options, "test_net.py", program=program, folder=net.parent)
     assert done.returncode == 1
     assert "1 passed, 2 errors" in done.stdout
