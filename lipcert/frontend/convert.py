@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING
 from lipcert.errors import ModelError, UnsupportedModelError
 from lipcert.frontend.builder import GraphBuilder
 from lipcert.frontend.integers import evaluate_integers
-from lipcert.frontend.loops import CONVERGED, MAX_STEPS, STATE, LoopNode, close, names_read, read_loop, step_count
+from lipcert.frontend.loops import (
+    CONVERGED,
+    MAX_STEPS,
+    STATE,
+    LoopNode,
+    close,
+    names_read,
+    read_loop,
+    step_count,
+    summed,
+)
 from lipcert.frontend.model import TensorInfo
 from lipcert.frontend.opnode import OpNode
 from lipcert.frontend.precise import PreciseConstants
@@ -194,7 +204,7 @@ class _Walk:
                         f"{loop.label}: the steps of all Loops are more than {MAX_STEPS} nodes",
                         hint="leave --unrolled out: fixed points are read",
                     )
-                state = self._step(loop, state)
+                state = summed(self.build, state, self._step(loop, state))
             self.values[loop.result] = state
             return
         if self.unrolled and self._inside:
