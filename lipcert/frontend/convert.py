@@ -71,8 +71,8 @@ class Converted:
     """Tensors computed from further back than their own ONNX node's inputs (GraphBuilder.rewritten)."""
     unrecognised: tuple[str, ...] = ()
     lost_outputs: dict[str, str] = field(default_factory=dict)
-    templated: frozenset[str] = frozenset()
-    """Tensors that come from nodes that a user's template stands for."""
+    templates: Mapping[str, Template] = field(default_factory=dict)
+    """The user's, by op."""
     loops: dict[str, LoopNode] = field(default_factory=dict)
     """Loops that are read as fixed points, by their results."""
     fixed: dict[int, tuple[LoopNode, float]] = field(default_factory=dict)
@@ -121,7 +121,7 @@ def convert(
         frozenset(walk.build.rewritten),
         tuple(walk.build.unrecognised),
         {name: error.message for name, error in lost.items()},
-        frozenset(walk.templated),
+        templates,
         walk.loops,
         fixed,
     )
@@ -148,7 +148,6 @@ class _Walk:
         """How many Loops are around the node; and nodes that were read in steps one by one."""
         self._stored: dict[ir.Graph, dict[str, Value | Refused]] = {}
         """The initializers of Loops' bodies, which are read once."""
-        self.templated: set[str] = set()
         self.build = GraphBuilder()
         self.values: dict[str, Value | Refused] = {}
         self.folded: list[str] = []
@@ -180,7 +179,6 @@ class _Walk:
         if template is not None:
             custom = read_custom_node(node, self.module.opset_imports, self.values)
             self._store(custom, (convert_templated(self.build, custom, template),))
-            self.templated.add(custom.outputs[0])
             return
         if node.op_type == "Loop" and node.domain in ("", "ai.onnx"):
             self._loop(node)

@@ -16,6 +16,7 @@ import numpy as np
 from lipcert.arithmetic.enclosure import Enclosure, exact
 from lipcert.errors import ModelError, UnsupportedModelError
 from lipcert.frontend.builder import GraphBuilder
+from lipcert.frontend.templated import templated
 from lipcert.frontend.tensors import MALFORMED
 from lipcert.frontend.values import Integers, Known, Live, Refused, Value
 from lipcert.graph import Affine, FixedPoint, Graph, Input, Iteration, State, linear_terms
@@ -203,7 +204,8 @@ def close(build: GraphBuilder, loop: LoopNode, state: Live, following: Value | N
         iteration = Iteration(loop.trips, kept, start)
         count = "steps" if loop.trips is None else f"{loop.trips} step{'s' * (loop.trips != 1)} (--unrolled)"
         build.notes.append(f"{loop.label} is read as the fixed point that it tends to, not as its {count}")
-    return build.fixed_point(state, body, iteration, loop.node.name or loop.result), kept
+    origin = loop.node.name if iteration is not None else ""  # a function's Loop is named where it is inlined
+    return build.fixed_point(state, body, iteration, origin or loop.result), kept
 
 
 def _start(build: GraphBuilder, start: Live | Known) -> np.ndarray | None:
@@ -230,7 +232,9 @@ def _undamped(build: GraphBuilder, loop: LoopNode, state: Live, following: Live)
     if kept is None:
         raise UnsupportedModelError(
             f"{loop.label}: its step passes the state on through a matrix, without an activation",
-            hint="write the step as c z + (1 - c) activation(...), c a number",
+            hint="leave [linear] out of the template"
+            if templated(graph)
+            else "write the step as c z + (1 - c) activation(...), c a number",
         )
     if kept == 1:
         raise UnsupportedModelError(f"{loop.label}: its step adds to the state: it has no fixed point of its own")

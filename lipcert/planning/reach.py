@@ -9,6 +9,7 @@ import numpy as np
 
 from lipcert.certificate import BoxClaim, Extremes, verify_box, verify_extremes
 from lipcert.certificate.claim import Tree
+from lipcert.certificate.implicit import layers_of
 from lipcert.certificate.pieces import tree_box
 from lipcert.certificate.verify import value_at
 from lipcert.errors import InconclusiveError, NotProvedError, UsageError
@@ -56,9 +57,7 @@ def solve_reach(problem: Problem, *, timeout: float | None = None, exact: bool =
     try:
         problem = with_equilibria(problem, progress.arithmetic)
     except NotProvedError as reason:
-        raise InconclusiveError(
-            reason.message, hint="`lipcert inspect` tells more; or choose a smaller region"
-        ) from None
+        raise InconclusiveError(reason.message, hint=_instead(problem, progress)) from None
     chosen, posed = _form(problem, progress)
     low, high = chosen.boxes[posed.y]
     seen = find_extremes(problem, progress) if problem.size_out <= MAX_OUTPUTS else None
@@ -78,6 +77,15 @@ def solve_reach(problem: Problem, *, timeout: float | None = None, exact: bool =
     claim = BoxClaim(low, high, chosen.linear, trees, chosen.slopes, problem.equilibria, pairs)
     verify_box(problem, claim, progress.arithmetic)
     return ReachOutcome(claim, _extremes(problem, seen, progress), time.monotonic() - started)
+
+
+def _instead(problem: Problem, progress: Progress) -> str:
+    """What to do where there is no box for fixed points."""
+    try:
+        layers_of(problem.graph, progress.arithmetic)
+    except NotProvedError:
+        return "`lipcert bound` may bound it; --unrolled reads the steps of a Loop, of which there are boxes"
+    return "`lipcert inspect` tells more; or choose a smaller region"
 
 
 def _form(problem: Problem, progress: Progress) -> tuple[Chosen, Problem]:

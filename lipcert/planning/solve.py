@@ -125,6 +125,8 @@ def solve(
     )
     problem = _located(problem, outcome, progress)
     methods = _chosen(method, (local or bool(problem.equilibria)) and solver == "native")
+    if is_implicit(problem) and not problem.equilibria:  # _located has said why
+        methods = [m for m in methods if not isinstance(m, LocalMethod)]
     try:
         with idle_cores():
             _run(problem, methods, outcome, progress, gap, on_step)

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from lipcert.certificate.arithmetic import Arithmetic
-from lipcert.certificate.implicit import Layer, check_unique, contraction, layers_of, majorant, majorant_weights
+from lipcert.certificate.implicit import (
+    NEARLY,
+    Layer,
+    check_unique,
+    contraction,
+    layers_of,
+    majorant,
+    majorant_weights,
+)
 from lipcert.errors import NotProvedError
 from lipcert.graph import Graph
 from lipcert.methods.implicit.multipliers import find_multipliers, margin
@@ -77,12 +85,11 @@ def _of_layer(layer: Layer, by: Arithmetic) -> WellPosedness:
 
 
 def _best_weights(layer: Layer) -> np.ndarray | None:
-    """Nearly the Perron vector of the majorant, and positive."""
+    """Nearly the Perron vector of the majorant, and positive; where that is worse, what the kernel tries."""
     some = majorant_weights(layer)
     if some is None:
         return None
-    matrix = majorant(layer)
-    values, vectors = np.linalg.eig(matrix)
-    found = np.abs(vectors[:, int(np.argmax(values.real))].real)
-    tried = found / max(found.max(), 1e-300) + 1e-9 * some / some.max()
-    return tried if contraction(layer, tried) < contraction(layer, some) else some
+    values, vectors = np.linalg.eig(majorant(layer))
+    perron = np.abs(vectors[:, int(np.argmax(values.real))].real)
+    tried = [perron / max(perron.max(), 1e-300) + 1e-9 * some / some.max(), some, majorant_weights(layer, NEARLY)]
+    return min((w for w in tried if w is not None), key=lambda w: contraction(layer, w))

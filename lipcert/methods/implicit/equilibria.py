@@ -100,10 +100,15 @@ def _not_well_posed(layer: Layer) -> str:
     a = layer.matrix.value
     symmetric = float(np.linalg.eigvalsh((a + a.T) / 2)[-1])
     return (
-        f"the fixed point {layer.origin!r} is not shown to have one solution: mu is {measure:.6g} in l-infinity at its "
-        f"best weights (below 1 would do), the largest eigenvalue of (A + A') / 2 is {symmetric:.6g}, and no "
-        "multipliers were found for the condition in l2"
+        f"the fixed point {layer.origin!r} is not shown to have one solution: mu is {beside_one(measure)} in "
+        "l-infinity at its best weights (below 1 would do), the largest eigenvalue of (A + A') / 2 is "
+        f"{beside_one(symmetric)}, and no multipliers were found for the condition in l2"
     )
+
+
+def beside_one(number: float) -> str:
+    """Six digits, and more where they would read as 1."""
+    return next(text for digits in (6, 9, 12, 17) if (text := f"{number:.{digits}g}") != "1" or number == 1)
 
 
 def _box_over(
