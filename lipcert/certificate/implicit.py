@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -371,11 +371,9 @@ def image(problem: Problem, layer: Layer, box: Bounds, around: Surroundings, by:
     low, high = box
     slopes = chord_slopes(layer.activation, low, high)
     try:
-        inverse = Enclosure(np.linalg.inv(np.eye(layer.size) - layer.matrix.value * slopes))
+        inverse, step, error = preconditioner(layer, slopes, by)
     except np.linalg.LinAlgError:
         return None
-    step = inverse @ layer.matrix
-    error = (Enclosure(np.eye(layer.size)) - inverse + step * Enclosure(slopes)).magnitude()
     if not np.all(inflate(error.sum(axis=1), layer.size) < 1):  # then W is regular
         return None
     noise = hull(*offsets(layer.activation, slopes, low, high)).reshape((-1, 1))
@@ -386,6 +384,21 @@ def image(problem: Problem, layer: Layer, box: Bounds, around: Surroundings, by:
         reach = reach + reach_of(problem, inverse, op, source, radius, by)
     found = moved + Enclosure(np.zeros(layer.size), inflate(reach, len(around.radii) + 1))
     return found.lower(), found.upper()
+
+
+def preconditioner(layer: Layer, slopes: np.ndarray, by: Arithmetic) -> tuple[Enclosure, Enclosure, np.ndarray]:
+    """W near (I - A S)^-1, W A, and bounds on |I - W (I - A S)|; LinAlgError where there is none.
+
+    The last one is remembered: at a point the slopes are the same in all rounds, and of many neurons this takes long.
+    """
+    last: dict[str, Any] = by.kept(("preconditioner", layer), dict)
+    if not np.array_equal(last.get("slopes", ()), slopes):
+        inverse = Enclosure(np.linalg.inv(np.eye(layer.size) - layer.matrix.value * slopes))
+        step = inverse @ layer.matrix
+        error = (Enclosure(np.eye(layer.size)) - inverse + step * Enclosure(slopes)).magnitude()
+        last.update(slopes=slopes, found=(inverse, step, error))
+    found: tuple[Enclosure, Enclosure, np.ndarray] = last["found"]
+    return found
 
 
 @np.errstate(all="ignore")  # any slopes will do

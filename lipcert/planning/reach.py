@@ -13,13 +13,13 @@ from lipcert.certificate.implicit import layers_of
 from lipcert.certificate.pieces import tree_box
 from lipcert.certificate.verify import value_at
 from lipcert.errors import InconclusiveError, NotProvedError, UsageError
-from lipcert.methods import Progress
+from lipcert.methods import OutOfTime, Progress
 from lipcert.methods.boxes import Chosen, choose_boxes, choose_net, in_pairs
 from lipcert.methods.implicit import equilibria_at, with_equilibria
 from lipcert.methods.local.reach import Attained, branched_trees
 from lipcert.methods.lower.extremes import find_extremes
 from lipcert.methods.product.method import for_lipsdp_only
-from lipcert.planning.solve import DEFAULT_TIMEOUT, check_timeout
+from lipcert.planning.solve import DEFAULT_TIMEOUT, check_timeout, patience
 from lipcert.problem import Everywhere, Problem
 
 SLACK = 2.0**-40
@@ -54,10 +54,16 @@ def solve_reach(problem: Problem, *, timeout: float | None = None, exact: bool =
         raise UsageError("--exact: fixed points, and ops known by a template, are not branched over")
     started = time.monotonic()
     progress = Progress(started + (DEFAULT_TIMEOUT if timeout is None else timeout))
+    by = progress.arithmetic
+    before, by.tick = by.tick, patience(progress)
     try:
-        problem = with_equilibria(problem, progress.arithmetic)
+        problem = with_equilibria(problem, by)
+    except OutOfTime:
+        raise InconclusiveError("no time left to see where fixed points are", hint="raise --timeout") from None
     except NotProvedError as reason:
         raise InconclusiveError(reason.message, hint=_instead(problem, progress)) from None
+    finally:
+        by.tick = before
     chosen, posed = _form(problem, progress)
     low, high = chosen.boxes[posed.y]
     seen = find_extremes(problem, progress) if problem.size_out <= MAX_OUTPUTS else None

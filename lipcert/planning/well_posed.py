@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,9 +20,14 @@ from lipcert.certificate.implicit import (
 )
 from lipcert.errors import NotProvedError
 from lipcert.graph import Graph
+from lipcert.methods import OutOfTime, Progress
 from lipcert.methods.implicit.multipliers import find_multipliers, margin
+from lipcert.planning.solve import patience
 
 ACCURACY = 1e-8
+
+SECONDS = 60.0
+"""Of which half may go by in search of multipliers."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,7 @@ class WellPosedness:
 def well_posedness(graph: Graph) -> list[WellPosedness]:
     """Of every implicit layer; NotProvedError where a fixed point has another form."""
     by = Arithmetic()
+    by.tick = patience(Progress(time.monotonic() + SECONDS))
     return [_of_layer(layer, by) for layer in layers_of(graph, by).values()]
 
 
@@ -69,7 +76,10 @@ def _of_layer(layer: Layer, by: Arithmetic) -> WellPosedness:
         share = 1 / (1 + np.max(np.maximum(*(-diagonal * s for s in layer.slopes())), initial=0.0))
         rate = 1 - share * (1 - max(proven, 0.0))
         return WellPosedness(layer.origin, layer.size, "inf", proven, 1 - proven, symmetric, rate, share)
-    multipliers = find_multipliers(layer)
+    try:
+        multipliers = find_multipliers(layer, by.tick)
+    except OutOfTime:
+        multipliers = None
     if multipliers is None:
         return WellPosedness(layer.origin, layer.size, "none", measure, -math.inf, symmetric, math.inf, 0.0)
     try:

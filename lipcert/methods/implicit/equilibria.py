@@ -27,6 +27,7 @@ from lipcert.certificate.implicit import (
 from lipcert.certificate.linear_bounds import whole_net
 from lipcert.errors import NotProvedError
 from lipcert.graph import FixedPoint, Graph, Output, State
+from lipcert.methods.base import OutOfTime
 from lipcert.methods.implicit.multipliers import find_multipliers
 from lipcert.methods.implicit.solution import solution_near
 from lipcert.problem import Box, Everywhere, Problem
@@ -45,7 +46,7 @@ def with_equilibria(
 ) -> Problem:
     """The problem with what is needed to bound its implicit layers; NotProvedError where one cannot be.
 
-    `known` multipliers by state, of the same graph.
+    `known` multipliers by state, of the same graph. `by.tick` is asked between steps, and may raise.
     """
     if problem.equilibria or not any(isinstance(node, State) for node in problem.graph.nodes):
         return problem
@@ -88,7 +89,7 @@ def _uniqueness(layer: Layer, by: Arithmetic) -> np.ndarray:
         check_unique(layer, nothing, by)
         return nothing
     except NotProvedError:
-        multipliers = find_multipliers(layer)
+        multipliers = find_multipliers(layer, by.tick)
         if multipliers is None:
             raise NotProvedError(_not_well_posed(layer)) from None
         check_unique(layer, multipliers, by)
@@ -182,6 +183,7 @@ def _around(problem: Problem, layer: Layer, center: np.ndarray, around: Surround
     small = 2.0**-40 * (1 + np.abs(center))
     low, high = center - small, center + small
     for k in range(ROUNDS):
+        by.tick()
         found = image(problem, layer, (low, high), around, by)
         if found is None or not (np.all(np.isfinite(found[0])) and np.all(np.isfinite(found[1]))):
             return None
@@ -197,6 +199,10 @@ def _around(problem: Problem, layer: Layer, center: np.ndarray, around: Surround
 def _shrunk(problem: Problem, layer: Layer, box: Bounds, around: Surroundings, by: Arithmetic) -> Bounds:
     """Towards the smallest box that the map takes into itself."""
     for _ in range(ROUNDS):
+        try:
+            by.tick()
+        except OutOfTime:  # a box there is
+            break
         found = image(problem, layer, box, around, by)
         if found is None:
             break
