@@ -8,6 +8,7 @@ from nodes bounded before (graph.linear_terms), and applies the Jacobian bound w
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,9 @@ from lipcert.errors import NotProvedError
 from lipcert.graph import Affine, Graph, Increment, Input
 from lipcert.operators import Diagonal, LinearOperator, Row, compose
 from lipcert.problem import Norm, Problem, dual
+
+MAX_PASSED = 20_000
+"""Affine nodes on all stretches of an entrywise chain, beyond which it is cut."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +75,7 @@ def prepare_split(
 
 def step_terms(setting: Setting, node: int, cut: Sequence[int]) -> dict[int, LinearOperator]:
     """The terms of a step: the increment of an affine node, or of what a nonlinear node reads."""
+    setting.tick()
     about = ("terms", setting.increments, node, " ".join(map(str, cut)))
     return setting.by.kept(about, lambda: moving_terms(setting.increments, node, cut))
 
@@ -78,7 +83,8 @@ def step_terms(setting: Setting, node: int, cut: Sequence[int]) -> dict[int, Lin
 def absolute_bound(setting: Setting) -> float:
     """The smallest of the bounds that entrywise composition gives for the problem's norms.
 
-    Every stretch is expanded to the nonlinear nodes: for absolute values a cut could only lose.
+    Every stretch is expanded to the nonlinear nodes, since for absolute values a cut can only lose; but where that
+    takes long it is cut at nodes that several others read, such as the states of iterations that are read in steps.
     """
     about = ("absolute", setting.increments, setting.norm_in, setting.norm_out)
     return setting.by.kept(about, lambda: _absolute_bound(setting))
@@ -87,13 +93,33 @@ def absolute_bound(setting: Setting) -> float:
 @np.errstate(over="ignore", invalid="ignore")  # overflow ends in inf or NaN, which proves nothing
 def _absolute_bound(setting: Setting) -> float:
     p, q = setting.norm_in, setting.norm_out
-    steps = [(i, step_terms(setting, i, ())) for i in (*setting.increments.nonlinear, setting.y)]
+    cut = _cut(setting)
+    nodes = sorted({*setting.increments.nonlinear, *cut, setting.y})
+    steps = [(i, step_terms(setting, i, cut)) for i in nodes]
     found = [_forward(setting, steps, p, q), _backward(setting, steps, p, q)]
     if p <= 2 <= q:
         # |J|_{p->q} <= |J|_2 <= sqrt(|J|_1 |J|_inf)
         both = mul_up(_forward(setting, steps, math.inf, math.inf), _backward(setting, steps, 1.0, 1.0))
         found.append(float(sqrt_up(both)))
     return min(found)
+
+
+def _cut(setting: Setting) -> tuple[int, ...]:
+    """Affine nodes at which the stretches end: none, unless they pass more than MAX_PASSED."""
+    graph = setting.graph
+    affine = [isinstance(node, Affine) for node in graph.nodes]
+    passed = 0
+    for end in (*setting.increments.nonlinear, setting.y):
+        seen, ahead = {end}, list(graph.nodes[end].inputs)
+        while ahead:
+            if affine[position := ahead.pop()] and position not in seen:
+                seen.add(position)
+                ahead += graph.nodes[position].inputs
+        passed += len(seen)
+        if passed > MAX_PASSED:
+            readers = Counter(source for node in graph.nodes for source in set(node.inputs))
+            return tuple(i for i, count in readers.items() if count > 1 and affine[i] and i < setting.y)
+    return ()
 
 
 @np.errstate(over="ignore", invalid="ignore")  # overflow ends in inf or NaN, which proves nothing
@@ -171,10 +197,11 @@ def _backward(setting: Setting, steps: Steps, p: Norm, q: Norm) -> float:
         bound = setting.increments.bound(node)
         for source, op in terms.items():
             setting.tick()
-            if node == y or bound is None:
+            if node == y:
                 part = row_norms(op, q, setting.by, adjoint=True)
             else:
-                part = magnitude(op, bound.backward(weight[node]), setting.by, adjoint=True)
+                reached = weight[node] if bound is None else bound.backward(weight[node])
+                part = magnitude(op, reached, setting.by, adjoint=True)
             weight[source] = add_up(weight[source], part) if source in weight else part
     return float(setting.by.norms(weight[x], dual(p)))
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -47,6 +47,12 @@ GAIN = 1.01
 
 ROOM = 1e-6
 """Relative, in a norm that is proven by a Cholesky factorisation."""
+
+NEARLY = 1 - 2.0**-10
+"""Rates that are shown with room for roundings, which (M e)_i / e_i = 1 - 1 / e_i has none for where e is huge."""
+
+RATES = (1.0, NEARLY, 0.97, 0.9, 0.8, 0.65, 0.5, 0.25)
+"""Of contraction, for which weights are tried where steps are counted."""
 
 SHORT = 2.0**-20
 
@@ -135,9 +141,8 @@ def check_unique(layer: Layer, multipliers: np.ndarray, by: Arithmetic) -> None:
     if not (np.all(np.isfinite(low)) and np.all(np.isfinite(high))):
         raise NotProvedError(f"node {layer.neurons}: its slopes are not bounded")
     if multipliers.size == 0:
-        weights = majorant_weights(layer)
-        rate = contraction(layer, weights) if weights is not None else np.inf
-        if not rate < 1:
+        weights = (majorant_weights(layer, under) for under in (1.0, NEARLY))
+        if not any(w is not None and contraction(layer, w) < 1 for w in weights):
             raise NotProvedError(f"node {layer.fixed}: no weights show a contraction in l-infinity")
         return
     if multipliers.shape != (layer.size,) or not (np.all(np.isfinite(multipliers)) and np.all(multipliers > 0)):
@@ -173,11 +178,11 @@ def majorant(layer: Layer) -> np.ndarray:
     return found
 
 
-def majorant_weights(layer: Layer) -> np.ndarray | None:
-    """e = (I - M)^-1 1 for the majorant M, which is positive exactly where some e has M e < e (what contraction proves
-    of both ends of the slopes); else None."""
+def majorant_weights(layer: Layer, under: float = 1.0) -> np.ndarray | None:
+    """e = (t I - M)^-1 1 for the majorant M, which is positive exactly where some e has M e < t e (what contraction
+    proves of both ends of the slopes); else None."""
     try:
-        weights = np.linalg.solve(np.eye(layer.size) - majorant(layer), np.ones(layer.size))
+        weights = np.linalg.solve(under * np.eye(layer.size) - majorant(layer), np.ones(layer.size))
     except np.linalg.LinAlgError:
         return None
     return weights if np.all(np.isfinite(weights)) and np.all(weights > 0) else None
@@ -373,11 +378,9 @@ def image(problem: Problem, layer: Layer, box: Bounds, around: Surroundings, by:
     low, high = box
     slopes = chord_slopes(layer.activation, low, high)
     try:
-        inverse = Enclosure(np.linalg.inv(np.eye(layer.size) - layer.matrix.value * slopes))
+        inverse, step, error = preconditioner(layer, slopes, by)
     except np.linalg.LinAlgError:
         return None
-    step = inverse @ layer.matrix
-    error = (Enclosure(np.eye(layer.size)) - inverse + step * Enclosure(slopes)).magnitude()
     if not np.all(inflate(error.sum(axis=1), layer.size) < 1):  # then W is regular
         return None
     noise = hull(*offsets(layer.activation, slopes, low, high)).reshape((-1, 1))
@@ -388,6 +391,21 @@ def image(problem: Problem, layer: Layer, box: Bounds, around: Surroundings, by:
         reach = reach + reach_of(problem, inverse, op, source, radius, by)
     found = moved + Enclosure(np.zeros(layer.size), inflate(reach, len(around.radii) + 1))
     return found.lower(), found.upper()
+
+
+def preconditioner(layer: Layer, slopes: np.ndarray, by: Arithmetic) -> tuple[Enclosure, Enclosure, np.ndarray]:
+    """W near (I - A S)^-1, W A, and bounds on |I - W (I - A S)|; LinAlgError where there is none.
+
+    The last one is remembered: at a point the slopes are the same in all rounds, and of many neurons this takes long.
+    """
+    last: dict[str, Any] = by.kept(("preconditioner", layer), dict)
+    if not np.array_equal(last.get("slopes", ()), slopes):
+        inverse = Enclosure(np.linalg.inv(np.eye(layer.size) - layer.matrix.value * slopes))
+        step = inverse @ layer.matrix
+        error = (Enclosure(np.eye(layer.size)) - inverse + step * Enclosure(slopes)).magnitude()
+        last.update(slopes=slopes, found=(inverse, step, error))
+    found: tuple[Enclosure, Enclosure, np.ndarray] = last["found"]
+    return found
 
 
 @np.errstate(all="ignore")  # any slopes will do
@@ -413,11 +431,26 @@ def distance(layer: Layer, iteration: Iteration, state: Bounds) -> np.ndarray:
     takes the largest |z_i - z*_i| / e_i to at most r times that. Where data decide how many steps there are, the fixed
     point itself is what is meant.
     """
-    nothing, weights = np.full(layer.size, np.inf), majorant_weights(layer)
+    found = np.full(layer.size, np.inf)
     if iteration.steps is None:
         return np.zeros(layer.size)
-    if iteration.start is None or weights is None or not _is_multiple(layer.scale):
-        return nothing
+    if iteration.start is None or not _is_multiple(layer.scale):
+        return found
+    off = up(np.maximum(up(state[1] - iteration.start), up(iteration.start - state[0])))
+    for under in RATES:
+        weights = majorant_weights(layer, under)
+        if weights is None:
+            break
+        rate = _rate(layer, iteration, weights)
+        if rate < 1:
+            first = up(off / weights).max(axis=-1, initial=0.0, keepdims=True)
+            left = inflate(rate**iteration.steps * first, 2 * iteration.steps + 8) + TINY
+            found = np.fmin(found, up(left * weights))
+    return found
+
+
+def _rate(layer: Layer, iteration: Iteration, weights: np.ndarray) -> float:
+    """The r of `distance`, by these weights e."""
     kept = Enclosure(np.array(iteration.kept), np.array(np.spacing(abs(iteration.kept))))  # a rounded number
     factor = Enclosure(np.array(1.0)) - kept
     size = layer.matrix.magnitude()
@@ -429,12 +462,7 @@ def distance(layer: Layer, iteration: Iteration, state: Bounds) -> np.ndarray:
         own = (factor * Enclosure(slope) * diagonal + kept).magnitude()
         rows = up(up(own * weights) + up(np.abs(slope) * up(beside)))
         rate = max(rate, float(up(rows / weights).max(initial=0.0)))
-    if not rate < 1:
-        return nothing
-    off = up(np.maximum(up(state[1] - iteration.start), up(iteration.start - state[0])))
-    first = up(off / weights).max(axis=-1, initial=0.0, keepdims=True)
-    left = inflate(rate**iteration.steps * first, 2 * iteration.steps + 8) + TINY
-    return np.asarray(up(left * weights))
+    return rate
 
 
 def located(problem: Problem, state: int, boxes: list[Bounds], by: Arithmetic) -> dict[int, Bounds]:

@@ -124,7 +124,7 @@ def moving_terms(increments: IncrementGraph, node: int, cut: Sequence[int]) -> d
     body = graph.nodes[node]
     start = body.input if isinstance(body, Increment) else node
     if isinstance(graph.nodes[start], Affine):
-        terms = linear_terms(graph, start, frozenset(cut))
+        terms = linear_terms(graph, start, frozenset(cut), rounded=True)
     else:
         terms = {start: Identity(graph.size(start))}
     found: dict[int, LinearOperator] = {}

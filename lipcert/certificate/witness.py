@@ -15,7 +15,7 @@ from lipcert.arithmetic.enclosure import Enclosure, hull
 from lipcert.arithmetic.rounding import down, inflate, norm_down, up
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.claim import Witness
-from lipcert.certificate.implicit import layers_of, located
+from lipcert.certificate.implicit import layers_of, located, preconditioner
 from lipcert.certificate.solved import dominated
 from lipcert.errors import NotProvedError
 from lipcert.graph import Affine, Elementwise, FixedPoint, Groupwise, Product, State
@@ -103,11 +103,9 @@ def _solution(
         return hull(*found[state]), None
     slopes = hull(*layer.activation.slopes(*found[layer.reads]))
     try:
-        inverse = Enclosure(np.linalg.inv(np.eye(layer.size) - layer.matrix.value * slopes.value))
+        inverse, step, error = preconditioner(layer, slopes.value, by)
     except np.linalg.LinAlgError:
         raise NotProvedError("the derivative of a fixed point is not enclosed") from None
-    step = inverse @ layer.matrix
-    error = (Enclosure(np.eye(layer.size)) - inverse + step * Enclosure(slopes.value)).magnitude()
     spread = up(up(step.magnitude() * slopes.full_radius()) + error)
     first = (inverse @ moved.reshape((-1, 1))).reshape((layer.size,))
     size = dominated(spread[None], first.magnitude()[None], np.zeros(1, dtype=int))[0]

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING
 from lipcert.errors import ModelError, UnsupportedModelError
 from lipcert.frontend.builder import GraphBuilder
 from lipcert.frontend.integers import evaluate_integers
-from lipcert.frontend.loops import CONVERGED, MAX_STEPS, STATE, LoopNode, close, names_read, read_loop, step_count
+from lipcert.frontend.loops import (
+    CONVERGED,
+    MAX_STEPS,
+    STATE,
+    LoopNode,
+    close,
+    names_read,
+    read_loop,
+    step_count,
+    summed,
+)
 from lipcert.frontend.model import TensorInfo
 from lipcert.frontend.opnode import OpNode
 from lipcert.frontend.precise import PreciseConstants
@@ -61,8 +71,8 @@ class Converted:
     """Tensors computed from further back than their own ONNX node's inputs (GraphBuilder.rewritten)."""
     unrecognised: tuple[str, ...] = ()
     lost_outputs: dict[str, str] = field(default_factory=dict)
-    templated: frozenset[str] = frozenset()
-    """Tensors that come from nodes that a user's template stands for."""
+    templates: Mapping[str, Template] = field(default_factory=dict)
+    """The user's, by op."""
     loops: dict[str, LoopNode] = field(default_factory=dict)
     """Loops that are read as fixed points, by their results."""
     fixed: dict[int, tuple[LoopNode, float]] = field(default_factory=dict)
@@ -111,7 +121,7 @@ def convert(
         frozenset(walk.build.rewritten),
         tuple(walk.build.unrecognised),
         {name: error.message for name, error in lost.items()},
-        frozenset(walk.templated),
+        templates,
         walk.loops,
         fixed,
     )
@@ -138,7 +148,6 @@ class _Walk:
         """How many Loops are around the node; and nodes that were read in steps one by one."""
         self._stored: dict[ir.Graph, dict[str, Value | Refused]] = {}
         """The initializers of Loops' bodies, which are read once."""
-        self.templated: set[str] = set()
         self.build = GraphBuilder()
         self.values: dict[str, Value | Refused] = {}
         self.folded: list[str] = []
@@ -170,7 +179,6 @@ class _Walk:
         if template is not None:
             custom = read_custom_node(node, self.module.opset_imports, self.values)
             self._store(custom, (convert_templated(self.build, custom, template),))
-            self.templated.add(custom.outputs[0])
             return
         if node.op_type == "Loop" and node.domain in ("", "ai.onnx"):
             self._loop(node)
@@ -194,7 +202,7 @@ class _Walk:
                         f"{loop.label}: the steps of all Loops are more than {MAX_STEPS} nodes",
                         hint="leave --unrolled out: fixed points are read",
                     )
-                state = self._step(loop, state)
+                state = summed(self.build, state, self._step(loop, state))
             self.values[loop.result] = state
             return
         if self.unrolled and self._inside:

@@ -16,9 +16,10 @@ import numpy as np
 from lipcert.arithmetic.enclosure import Enclosure, exact
 from lipcert.errors import ModelError, UnsupportedModelError
 from lipcert.frontend.builder import GraphBuilder
+from lipcert.frontend.templated import templated
 from lipcert.frontend.tensors import MALFORMED
 from lipcert.frontend.values import Integers, Known, Live, Refused, Value
-from lipcert.graph import Affine, FixedPoint, Graph, Input, Iteration, linear_terms
+from lipcert.graph import Affine, FixedPoint, Graph, Input, Iteration, State, linear_terms
 from lipcert.graph.nodes import renumbered
 from lipcert.graph.stretch import bias_of
 from lipcert.operators import Diagonal, Identity, LinearOperator, Product, Sum, compose
@@ -203,7 +204,8 @@ def close(build: GraphBuilder, loop: LoopNode, state: Live, following: Value | N
         iteration = Iteration(loop.trips, kept, start)
         count = "steps" if loop.trips is None else f"{loop.trips} step{'s' * (loop.trips != 1)} (--unrolled)"
         build.notes.append(f"{loop.label} is read as the fixed point that it tends to, not as its {count}")
-    return build.fixed_point(state, body, iteration, loop.node.name or loop.result), kept
+    origin = loop.node.name if iteration is not None else ""  # a function's Loop is named where it is inlined
+    return build.fixed_point(state, body, iteration, origin or loop.result), kept
 
 
 def _start(build: GraphBuilder, start: Live | Known) -> np.ndarray | None:
@@ -230,7 +232,9 @@ def _undamped(build: GraphBuilder, loop: LoopNode, state: Live, following: Live)
     if kept is None:
         raise UnsupportedModelError(
             f"{loop.label}: its step passes the state on through a matrix, without an activation",
-            hint="write the step as c z + (1 - c) activation(...), c a number",
+            hint="leave [linear] out of the template"
+            if templated(graph)
+            else "write the step as c z + (1 - c) activation(...), c a number",
         )
     if kept == 1:
         raise UnsupportedModelError(f"{loop.label}: its step adds to the state: it has no fixed point of its own")
@@ -250,9 +254,27 @@ def _undamped(build: GraphBuilder, loop: LoopNode, state: Live, following: Live)
     return build.affine_node(body), float(kept)
 
 
+def summed(build: GraphBuilder, state: Value, following: Value) -> Value:
+    """The next state as one sum of the state and of what activations gave, where steps are read one by one.
+
+    In the sum of z and (f(z) - z) / 2 intervals would count z twice, and stretches through many steps be long.
+    """
+    if not (isinstance(state, Live) and isinstance(following, Live) and following.node > state.node):
+        return following
+    if not isinstance(last := build.nodes[following.node], Affine):
+        return following
+    graph, places = _alone(build, state, following)
+    place = places.index(following.node)
+    terms = linear_terms(graph, place, frozenset(), rounded=True)
+    sources = tuple(places[source] for source in terms)
+    body = Affine(sources, tuple(terms.values()), bias_of(graph, place), last.shape, last.origin)
+    return Live(build.affine_node(body).node, following.shape)
+
+
 def _alone(build: GraphBuilder, state: Live, following: Live) -> tuple[Graph, list[int]]:
     """The nodes of a step, with inputs in place of the earlier ones that it reads; and where each is in the whole."""
-    inside = range(state.node, len(build.nodes))
+    unknown = isinstance(build.nodes[state.node], State)
+    inside = range(state.node + (not unknown), len(build.nodes))
     read = {following.node, *(source for position in inside for source in build.nodes[position].inputs)}
     places = [*sorted(read - set(inside)), *inside]
     new = {old: position for position, old in enumerate(places)}
@@ -260,8 +282,8 @@ def _alone(build: GraphBuilder, state: Live, following: Live) -> tuple[Graph, li
         renumbered(build.nodes[old], new) if old in inside else Input(str(old), build.nodes[old].shape)
         for old in places
     ]
-    end = FixedPoint(new[state.node], new[following.node], state.shape)
-    return Graph((*nodes, end), ()), places
+    ends = (FixedPoint(new[state.node], new[following.node], state.shape),) if unknown else ()
+    return Graph((*nodes, *ends), ()), places
 
 
 def _multiple(op: LinearOperator) -> Fraction | None:

@@ -16,6 +16,7 @@ from lipcert.errors import ModelError, UnsupportedModelError
 from lipcert.frontend.convert import Converted, convert
 from lipcert.frontend.loops import STATE, body_model, element_of
 from lipcert.frontend.model import SelfCheck
+from lipcert.frontend.templated import template_of
 from lipcert.frontend.values import Known, Live
 from lipcert.graph import Affine, Elementwise, FixedPoint, Groupwise, Input, Node, Product, State
 from lipcert.operators import size_of
@@ -68,7 +69,7 @@ def check_loops(converted: Converted, module: ir.Model, path: str) -> list[SelfC
     found = []
     for loop in converted.loops.values():
         step = ir.from_proto(body_model(loop, converted.values, module))
-        read = convert(step)
+        read = convert(step, converted.templates)
         found += [check_import(read, step, path), *check_loops(read, step, path)]
     return found
 
@@ -109,12 +110,20 @@ def _inside(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
 
 
 def _without_templated(converted: Converted, proto: onnx.ModelProto) -> dict[str, int]:
-    """Make inputs of what nodes return that a template stands for: nothing runs them. Our nodes, by their names."""
+    """Make inputs of what nodes return that a template stands for, or Loops with such nodes: nothing runs them.
+
+    Our nodes, by their names.
+    """
     import onnx
 
-    foreign = {n: v.node for n in converted.templated if isinstance(v := converted.values.get(n), Live)}
-    if converted.templated:
-        kept = [node for node in proto.graph.node if not converted.templated.intersection(node.output)]
+    def templated(node: onnx.NodeProto) -> bool:
+        inner = (node, *_inside(node))
+        return any(template_of(converted.templates, n.domain, n.op_type) is not None for n in inner)
+
+    names = [name for node in proto.graph.node if templated(node) for name in node.output]
+    foreign = {n: v.node for n in names if isinstance(v := converted.values.get(n), Live)}
+    if names:
+        kept = [node for node in proto.graph.node if not templated(node)]
         kinds = {i.name: i.type.tensor_type.elem_type for i in proto.graph.input}
         kind = next(kinds[info.name] for info in converted.inputs)
         del proto.graph.node[:], proto.functions[:]

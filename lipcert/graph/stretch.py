@@ -14,13 +14,17 @@ from lipcert.arithmetic.enclosure import Enclosure
 from lipcert.graph.nodes import Affine, Graph
 from lipcert.operators import Identity, LinearOperator, add, compose
 from lipcert.operators.enclosed import apply
+from lipcert.operators.multiples import shortened
 
 
-def linear_terms(graph: Graph, target: int, sources: Container[int]) -> dict[int, LinearOperator]:
+def linear_terms(
+    graph: Graph, target: int, sources: Container[int], rounded: bool = False
+) -> dict[int, LinearOperator]:
     """Operators T_s with increment(target) = sum_s T_s increment(s), walking back until a source is met.
 
     The target itself is expanded even if it is a source and affine. Inputs and nonlinear nodes always stop the walk.
-    Parallel paths to one source are added.
+    Parallel paths to one source are added. `rounded`: many multiples of the identity in a row are one, which may have a
+    radius; else operators are long where the stretch is.
     """
     pending: dict[int, list[LinearOperator]] = {target: [Identity(graph.size(target))]}
     found: dict[int, LinearOperator] = {}
@@ -28,6 +32,8 @@ def linear_terms(graph: Graph, target: int, sources: Container[int]) -> dict[int
         if position not in pending:
             continue
         total = add(pending.pop(position))
+        if rounded:
+            total = shortened(total)
         node = graph.nodes[position]
         if isinstance(node, Affine) and (position == target or position not in sources):
             for source, operator in zip(node.inputs, node.operators, strict=True):

@@ -9,6 +9,7 @@ import numpy as np
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.boxes import Bounds, propagate
 from lipcert.graph import Elementwise, Groupwise, Product
+from lipcert.methods.boxes import is_implicit
 from lipcert.problem import Everywhere, Problem
 
 
@@ -37,6 +38,8 @@ def find_obstacle(problem: Problem) -> str | None:
 
 
 def hint(problem: Problem) -> str:
+    if is_implicit(problem) and not problem.equilibria:
+        return "where a fixed point lies is not known: --unrolled reads the steps of its Loop"
     if isinstance(problem.query.region, Everywhere):
         return "bound it over a region: --center and --eps, or --box"
     return "choose a smaller region"

@@ -10,10 +10,11 @@ import numpy as np
 from lipcert.certificate import BoxClaim, Extremes, verify_box, verify_extremes
 from lipcert.certificate.boxes import Bounds
 from lipcert.certificate.claim import Tree
+from lipcert.certificate.implicit import layers_of
 from lipcert.certificate.pieces import tree_box
 from lipcert.certificate.verify import value_at
 from lipcert.errors import InconclusiveError, NotProvedError, UsageError
-from lipcert.methods import Progress
+from lipcert.methods import OutOfTime, Progress
 from lipcert.methods.boxes import Chosen, choose_boxes, choose_net, in_pairs, is_implicit
 from lipcert.methods.implicit import equilibria_at, with_equilibria
 from lipcert.methods.local.branch import FEW_INPUTS
@@ -21,7 +22,7 @@ from lipcert.methods.local.inputs import few_inputs
 from lipcert.methods.local.reach import Attained, branched_trees, halved_trees
 from lipcert.methods.lower.extremes import find_extremes
 from lipcert.methods.product.method import for_lipsdp_only
-from lipcert.planning.solve import DEFAULT_TIMEOUT, check_timeout
+from lipcert.planning.solve import DEFAULT_TIMEOUT, check_timeout, patience
 from lipcert.problem import Everywhere, Problem
 
 SLACK = 2.0**-40
@@ -61,12 +62,16 @@ def solve_reach(problem: Problem, *, timeout: float | None = None, exact: bool =
         raise UsageError("--exact: ops known by a template are not branched over", hint="leave it out")
     started = time.monotonic()
     progress = Progress(started + (DEFAULT_TIMEOUT if timeout is None else timeout))
+    by = progress.arithmetic
+    before, by.tick = by.tick, patience(progress)
     try:
-        problem = with_equilibria(problem, progress.arithmetic)
+        problem = with_equilibria(problem, by)
+    except OutOfTime:
+        raise InconclusiveError("no time left to see where fixed points are", hint="raise --timeout") from None
     except NotProvedError as reason:
-        raise InconclusiveError(
-            reason.message, hint="`lipcert inspect` tells more; or choose a smaller region"
-        ) from None
+        raise InconclusiveError(reason.message, hint=_instead(problem, progress)) from None
+    finally:
+        by.tick = before
     chosen, posed = choose_form(problem, progress)
     low, high = chosen.boxes[posed.y]
     seen = find_extremes(problem, progress) if problem.size_out <= MAX_OUTPUTS else None
@@ -88,6 +93,15 @@ def solve_reach(problem: Problem, *, timeout: float | None = None, exact: bool =
     claim = BoxClaim(*roomy((low, high)), chosen.linear, trees, chosen.slopes, problem.equilibria, posed is not problem)
     verify_box(problem, claim, progress.arithmetic)
     return ReachOutcome(claim, _extremes(problem, seen, progress), time.monotonic() - started)
+
+
+def _instead(problem: Problem, progress: Progress) -> str:
+    """What to do where there is no box for fixed points."""
+    try:
+        layers_of(problem.graph, progress.arithmetic)
+    except NotProvedError:
+        return "`lipcert bound` may bound it; --unrolled reads the steps of a Loop, of which there are boxes"
+    return "`lipcert inspect` tells more; or choose a smaller region"
 
 
 def roomy(box: Bounds) -> Bounds:

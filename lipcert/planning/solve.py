@@ -43,6 +43,9 @@ TIGHT = 1.01
 
 DEFAULT_TIMEOUT = 60.0
 
+PATIENCE = 2.0
+"""Seconds that finding the solutions of implicit layers may take, whatever the budget."""
+
 LOWER_BOUND_AFTER = 1.0
 """Seconds of claims before the search for a lower bound begins."""
 
@@ -125,6 +128,8 @@ def solve(
     )
     problem = _located(problem, outcome, progress)
     methods = _chosen(method, (local or bool(problem.equilibria)) and solver == "native")
+    if is_implicit(problem) and not problem.equilibria:  # _located has said why
+        methods = [m for m in methods if not isinstance(m, LocalMethod)]
     try:
         with idle_cores():
             _run(problem, methods, outcome, progress, gap, on_step)
@@ -143,13 +148,28 @@ def _located(problem: Problem, outcome: Outcome, progress: Progress) -> Problem:
     """The problem with the solutions of its implicit layers; as it is where they are not found."""
     if not is_implicit(problem):
         return problem
-    began = time.monotonic()
+    began, by = time.monotonic(), progress.arithmetic
+    before, by.tick = by.tick, patience(progress)
     try:
-        return with_equilibria(problem, progress.arithmetic)
-    except NotProvedError as reason:
-        attempt = Attempt("local", "skipped", None, time.monotonic() - began, reason.message)
-        outcome.attempts.append(attempt)
+        return with_equilibria(problem, by)
+    except (NotProvedError, OutOfTime) as stop:
+        reason = stop.message if isinstance(stop, NotProvedError) else "no time left to see where fixed points are"
+        outcome.attempts.append(Attempt("local", "skipped", None, time.monotonic() - began, reason))
         return problem
+    finally:
+        by.tick = before
+
+
+def patience(progress: Progress) -> Callable[[], None]:
+    """A tick for what all else rests on: OutOfTime when half of the time is over, and PATIENCE at least."""
+    began = time.monotonic()
+    last = max(PATIENCE, progress.remaining() / 2)
+
+    def tick() -> None:
+        if time.monotonic() - began > last:
+            raise OutOfTime
+
+    return tick
 
 
 def check_timeout(timeout: float | None) -> None:

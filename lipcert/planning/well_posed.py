@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 
 import numpy as np
 
 from lipcert.certificate.arithmetic import Arithmetic
-from lipcert.certificate.implicit import Layer, check_unique, contraction, layers_of, majorant, majorant_weights
+from lipcert.certificate.implicit import (
+    NEARLY,
+    Layer,
+    check_unique,
+    contraction,
+    layers_of,
+    majorant,
+    majorant_weights,
+)
 from lipcert.errors import NotProvedError
 from lipcert.graph import Graph
+from lipcert.methods import OutOfTime, Progress
 from lipcert.methods.implicit.multipliers import find_multipliers, margin
+from lipcert.planning.solve import patience
 
 ACCURACY = 1e-8
+
+SECONDS = 60.0
+"""Of which half may go by in search of multipliers."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +62,7 @@ class WellPosedness:
 def well_posedness(graph: Graph) -> list[WellPosedness]:
     """Of every implicit layer; NotProvedError where a fixed point has another form."""
     by = Arithmetic()
+    by.tick = patience(Progress(time.monotonic() + SECONDS))
     return [_of_layer(layer, by) for layer in layers_of(graph, by).values()]
 
 
@@ -61,7 +76,10 @@ def _of_layer(layer: Layer, by: Arithmetic) -> WellPosedness:
         share = 1 / (1 + np.max(np.maximum(*(-diagonal * s for s in layer.slopes())), initial=0.0))
         rate = 1 - share * (1 - max(proven, 0.0))
         return WellPosedness(layer.origin, layer.size, "inf", proven, 1 - proven, symmetric, rate, share)
-    multipliers = find_multipliers(layer)
+    try:
+        multipliers = find_multipliers(layer, by.tick)
+    except OutOfTime:
+        multipliers = None
     if multipliers is None:
         return WellPosedness(layer.origin, layer.size, "none", measure, -math.inf, symmetric, math.inf, 0.0)
     try:
@@ -77,12 +95,11 @@ def _of_layer(layer: Layer, by: Arithmetic) -> WellPosedness:
 
 
 def _best_weights(layer: Layer) -> np.ndarray | None:
-    """Nearly the Perron vector of the majorant, and positive."""
+    """Nearly the Perron vector of the majorant, and positive; where that is worse, what the kernel tries."""
     some = majorant_weights(layer)
     if some is None:
         return None
-    matrix = majorant(layer)
-    values, vectors = np.linalg.eig(matrix)
-    found = np.abs(vectors[:, int(np.argmax(values.real))].real)
-    tried = found / max(found.max(), 1e-300) + 1e-9 * some / some.max()
-    return tried if contraction(layer, tried) < contraction(layer, some) else some
+    values, vectors = np.linalg.eig(majorant(layer))
+    perron = np.abs(vectors[:, int(np.argmax(values.real))].real)
+    tried = [perron / max(perron.max(), 1e-300) + 1e-9 * some / some.max(), some, majorant_weights(layer, NEARLY)]
+    return min((w for w in tried if w is not None), key=lambda w: contraction(layer, w))

@@ -11,6 +11,7 @@ from lipcert.errors import ModelError
 from lipcert.frontend import Model
 from lipcert.frontend.registry import supported_ops
 from lipcert.graph import Affine, Elementwise, FixedPoint, Groupwise, Node, Product, State
+from lipcert.methods.implicit import beside_one
 from lipcert.operators import Shape
 from lipcert.planning.layers import LayerNorms
 from lipcert.planning.well_posed import WellPosedness
@@ -87,7 +88,7 @@ def print_layers(layers: list[WellPosedness]) -> None:
             str(layer.neurons),
             names[layer.condition],
             f"{layer.margin:.4g}" if math.isfinite(layer.margin) else "",
-            f"{layer.measure:.6g}",
+            beside_one(layer.measure),
             f"{layer.rate:.6g}" if math.isfinite(layer.rate) else "",
             steps,
         )
@@ -95,9 +96,9 @@ def print_layers(layers: list[WellPosedness]) -> None:
     for layer in layers:
         if layer.condition == "none":
             print(
-                f"{layer.origin}: mu(inf) is not below 1, the largest eigenvalue of (A + A')/2 is "
-                f"{layer.symmetric:.6g}, and no multipliers were found for the condition in l2: there may be no "
-                "solution, or several"
+                f"{layer.origin}: mu(inf) is not shown to be below 1, the largest eigenvalue of (A + A')/2 is "
+                f"{beside_one(layer.symmetric)}, and no multipliers were found for the condition in l2: there may be "
+                "no solution, or several"
             )
     print(
         "proven: that there is one solution, and mu(inf) where that is why; computed: margin (1 - mu, or what is left "

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import onnx
 import pytest
 from onnx import helper
 
@@ -16,6 +17,7 @@ import lipcert as api
 from lipcert.report.schema import report_schema
 from lipcert.templates import parse_template
 from tests.cli.conftest import Command
+from tests.helpers.loop_models import PASSED_ON, F, loop_of
 from tests.helpers.onnx_models import model, random_weights, save
 
 BENT = """
@@ -53,6 +55,46 @@ def bent(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     proto = model(nodes, {"x": (1, 4)}, ["y"], weights, domains={"com.example": 1})
     return save(proto, tmp_path_factory.mktemp("bent"), "bent.onnx")
+
+
+def looped(op: str, **attributes: Any) -> onnx.ModelProto:
+    """z = op(A z + u) by a Loop of 20 steps."""
+    body = [*F[:2], node(op, ["v"], ["z_next"], "custom", domain="com.example", **attributes), PASSED_ON]
+    return loop_of(body, domains={"com.example": 1})
+
+
+@pytest.mark.parametrize("how", [[], ["--norm", "inf"], ["--unrolled"]])
+def test_an_op_inside_of_a_loop_is_conditional(
+    lipcert: Command, tmp_path: Path, template: Path, how: list[str]
+) -> None:
+    path = save(looped("Bent"), tmp_path)
+    run = lipcert("bound", path, "--template", template, *how)
+    assert run.status == 0, run.err
+    assert "conditional" in run.out
+    assert "certified" not in run.out
+
+
+def test_what_is_not_known_of_an_op_inside_of_a_loop_is_refused(
+    lipcert: Command, tmp_path: Path, template: Path
+) -> None:
+    """Boxes; what it is without the template; a linear part, which would pass the state on without an activation."""
+    path = save(looped("Bent"), tmp_path)
+    for how, status, words in (
+        (["reach", path, "--center", 0, "--eps", 0.1, "--template", template], 4, "--unrolled"),
+        (["bound", path], 3, "--template"),
+    ):
+        run = lipcert(*how)
+        assert run.status == status
+        assert words in run.err
+    shipped = (Path(__file__).parents[2] / "sdp_templates" / "maxmin.toml").read_text()
+    mine = tmp_path / "mine.toml"
+    own = {'"maxmin", "groupsort"': '"com.example.Sort"', 'name = "maxmin"': 'name = "mine"'}
+    for theirs, ours in own.items():
+        shipped = shipped.replace(theirs, ours)
+    mine.write_text(shipped)
+    run = lipcert("bound", save(looped("Sort", group=2), tmp_path, "sort.onnx"), "--template", mine)
+    assert run.status == 3
+    assert "leave [linear] out" in run.err
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,15 +14,19 @@ import pytest
 from onnx import helper, numpy_helper
 
 import lipcert
+from lipcert.certificate.arithmetic import Arithmetic
+from lipcert.certificate.boxes import propagate
 from lipcert.cli.main import run
 from lipcert.errors import ModelError, UnsupportedModelError
 from lipcert.frontend import convert, load_proto, loops
 from lipcert.frontend.fixed_point_form import define_functions
 from lipcert.graph import Affine, FixedPoint
 from lipcert.operators import Dense
+from lipcert.problem import Box, Query, pose
 from tests.helpers.loop_models import (
     CONDITIONS,
     INNER,
+    INPUTS,
     PASSED_ON,
     SIZE,
     STARTS,
@@ -487,6 +492,25 @@ def test_a_billion_steps_are_not_run(trips: int) -> None:
     assert load_proto(nested(3, trips)).check is not None
     with pytest.raises(UnsupportedModelError, match=r"'loop'.*too many to read one by one"):
         load_proto(loop_of([*UNDAMPED, PASSED_ON], trips=trips), unrolled=True)
+
+
+def test_many_steps_are_bounded_one_by_one() -> None:
+    """Stretches go through all steps, whose halves of the state do not add up to long products."""
+    given = Iterated(trips=200)
+    unrolled = load_proto(given.proto(), unrolled=True)
+    report = lipcert.bound(unrolled, norm=math.inf, method="product", timeout=0)
+    assert report.upper is not None
+    a, u, c = (np.abs(given.arrays()[name]).astype(float) for name in "AUC")
+    wanted = np.linalg.solve(np.eye(SIZE) - a, u.T).T @ c  # where the steps lead, but for 0.5^200
+    assert report.upper == pytest.approx(wanted.sum(axis=0).max(), rel=1e-6)
+
+
+def test_the_state_that_a_step_keeps_counts_once() -> None:
+    """z + (f - z) / 2 in intervals, over a point."""
+    unrolled = load_proto(Iterated(trips=60).proto(), unrolled=True)
+    problem = pose(unrolled.graph, Query(region=Box(np.ones(INPUTS), np.ones(INPUTS))))
+    low, high = propagate(problem, Arithmetic())[problem.y]
+    assert np.all(high - low < 1e-9)
 
 
 def test_an_iteration_that_does_not_converge_is_not_waited_for() -> None:

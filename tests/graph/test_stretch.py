@@ -52,6 +52,8 @@ def test_terms_are_the_blocks_that_substitution_gives(seed: int) -> None:
         for source, op in terms.items():
             assert op.size == (graph.size(target), graph.size(source))
             np.testing.assert_allclose(matrix_by_definition(op).astype(float), expected[source], rtol=1e-9, atol=1e-9)
+        for source, op in linear_terms(graph, target, sources, rounded=True).items():
+            np.testing.assert_allclose(matrix_by_definition(op).astype(float), expected[source], rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

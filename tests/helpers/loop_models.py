@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
+from lipcert.frontend.fixed_point_form import define_functions
 from tests.helpers.onnx_models import model, random_weights
 
 node = helper.make_node
@@ -278,3 +279,22 @@ def convolutional() -> tuple[onnx.ModelProto, Callable[[np.ndarray], np.ndarray]
         return conv(solved(lambda z: np.maximum(conv(z, "K", 1) + u, 0), u.shape), "after", 0)
 
     return model(nodes, {"x": (1, 1, 5, 4)}, ["y"], stored), value
+
+
+def fixed_point(a: np.ndarray, seed: int = 0) -> onnx.ModelProto:
+    """y = C z of z = lipcert.FixedPoint(x B + b, A) with ReLU, in float64: 2 inputs, 2 outputs."""
+    size = len(a)
+    rng = np.random.default_rng(seed)
+    weights = {"A": np.asarray(a, float), "B": rng.normal(size=(2, size)), "C": rng.normal(size=(size, 2))}
+    attributes = {"kind": "linear", "activation": "Relu", "step": 0.5, "iterations": 1000, "tolerance": 1e-6}
+    nodes = [
+        node("MatMul", ["x", "B"], ["ux"]),
+        node("Add", ["ux", "b"], ["u"]),
+        node("FixedPoint", ["u", "A"], ["z"], domain="lipcert", **attributes),
+        node("MatMul", ["z", "C"], ["y"]),
+    ]
+    weights["b"] = 1 + rng.random(size)
+    proto = model(
+        nodes, {"x": (1, 2)}, ["y"], weights, element=TensorProto.DOUBLE, domains={"lipcert": 1}, ir_version=10
+    )
+    return define_functions(proto)

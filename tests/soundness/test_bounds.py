@@ -12,8 +12,10 @@ import pytest
 from lipcert.activations import LeakyRelu, Relu
 from lipcert.activations.groupwise import GroupFunction
 from lipcert.arithmetic.enclosure import exact
-from lipcert.certificate import Claim, Witness, verify, verify_witness
+from lipcert.certificate import Claim, Witness, chains, verify, verify_witness
 from lipcert.certificate.arithmetic import Arithmetic
+from lipcert.certificate.boxes import propagate
+from lipcert.certificate.chains import absolute_bound, prepare
 from lipcert.graph import Affine, Elementwise, Graph, Groupwise, Input, Output
 from lipcert.methods import Progress
 from lipcert.methods.lower import find_witness
@@ -138,6 +140,41 @@ def test_no_sampled_ratio_exceeds_any_claim(seed: int, kind: str) -> None:
     least = assert_sound(graph, random_query(rng, graph, kind), rng, NORM_PAIRS[seed % 3 :: 3])
     if not local or len(graph.inputs) == 1:  # an input that does not vary may be anything, and so may products with it
         assert all(map(math.isfinite, least.values()))
+
+
+@pytest.mark.parametrize("center", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_no_sampled_ratio_exceeds_a_chain_that_is_cut(seed: int, center: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where expanding stretches would take long; a cut can only lose."""
+    rng = np.random.default_rng([seed, 77])
+    graph = random_graph(rng, depth=4 + seed % 4, width=4)
+    steepest = sampled(graph, Query(), rng)
+    for p, q in NORM_PAIRS[seed % 3 :: 3]:
+        problem = pose(graph, Query(p, q))
+        setting = prepare(problem, propagate(problem, Arithmetic()), center, Arithmetic())
+        whole = absolute_bound(setting)
+        monkeypatch.setattr(chains, "MAX_PASSED", 0)
+        cut = absolute_bound(replace(setting, by=Arithmetic()))
+        monkeypatch.undo()
+        assert steepest[p, q] <= cut * MARGIN
+        assert whole <= cut * MARGIN
+
+
+def test_a_cut_is_where_several_nodes_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """a = W x, b = relu(a), y = V a + b: |V W| + |W| as a whole, and (|V| + 1) |W| where a is cut."""
+    w, v = np.array([[1.0, -1.0], [1.0, 1.0]]), np.array([[1.0, 1.0], [0.0, 1.0]])
+    none = exact(np.zeros(2))
+    nodes = (
+        Input("x", (2,)),
+        Affine((0,), (Dense(w),), none, (2,)),
+        Elementwise(1, Relu(), (2,)),
+        Affine((1, 2), (Dense(v), Identity(2)), none, (2,)),
+    )
+    problem = pose(Graph(nodes, (Output("y", 3),)), Query(math.inf, math.inf))
+    for most, wanted in ((20_000, 4.0), (0, 6.0)):
+        monkeypatch.setattr(chains, "MAX_PASSED", most)
+        setting = prepare(problem, propagate(problem, Arithmetic()), False, Arithmetic())
+        assert absolute_bound(setting) == pytest.approx(wanted)
 
 
 def one_layer(rng: np.random.Generator, function: GroupFunction, groups: int, size: float = 1.0) -> Graph:

@@ -14,7 +14,7 @@ from lipcert.certificate import BoxClaim, Claim, verify, verify_box, verify_witn
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.balls import BallArithmetic
 from lipcert.certificate.boxes import Bounds, propagate
-from lipcert.certificate.claim import Local, Rows
+from lipcert.certificate.claim import Local, Rows, RowScaling
 from lipcert.certificate.derivative import bound_rows, chain_rule, norm_bounds
 from lipcert.certificate.implicit import layers_of
 from lipcert.certificate.linear_bounds import Bounded, in_ramps, linear_boxes, whole_net
@@ -25,11 +25,12 @@ from lipcert.methods import OutOfTime
 from lipcert.methods.implicit import with_equilibria
 from lipcert.methods.implicit.embedded import embedded
 from lipcert.methods.implicit.solution import values_at
+from lipcert.methods.local import method as local_method
 from lipcert.methods.local.inputs import InputSearch
 from lipcert.operators import Convolution, enclosed
 from lipcert.planning import solve
 from lipcert.planning.reach import solve_reach
-from lipcert.problem import Ball, Box, Problem, Query, Region, pose
+from lipcert.problem import Ball, Box, Everywhere, Problem, Query, Region, pose
 from tests.helpers.equilibria import Network, Stage, affine, contracting, monotone
 from tests.helpers.sampling import operator_norms, random_points
 
@@ -197,6 +198,26 @@ def test_no_attained_slope_exceeds_the_bound(kind: str, seed: int) -> None:
     assert seen <= outcome.upper * (1 + ROOM)
     if outcome.witness is not None:
         assert verify_witness(problem, outcome.witness) >= outcome.lower
+
+
+@pytest.mark.parametrize("kind", ["relu, linf", "tanh, linf", "leaky up, linf", "relu, l2"])
+@pytest.mark.parametrize("local", [False, True])
+def test_no_attained_slope_exceeds_rows_of_lipsdp(kind: str, local: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As large layers have them; they are what is claimed somewhere."""
+    monkeypatch.setattr(local_method, "MANY_STATES", 0)
+    rows = 0
+    for seed in range(3):
+        rng = seeded(kind, 20 + seed)
+        net = network(kind, rng)
+        region = random_region(rng, "linf ball") if local else Everywhere()
+        problem = pose(net.graph(), Query(inf, inf, region))
+        outcome = solve(problem, method="local", timeout=5, lower=False)
+        if outcome.upper is None or outcome.claim is None or not isinstance(outcome.claim.evidence, Local):
+            continue
+        rows += any(isinstance(part, RowScaling) for part in outcome.claim.evidence.parts)
+        x = random_points(region, 2, rng, 600) if local else 3 * rng.normal(size=(600, 2))
+        assert attained(net, x, (inf, inf)) <= verify(problem, outcome.claim) * (1 + ROOM)
+    assert rows or kind == "relu, l2" or local
 
 
 @pytest.mark.parametrize("kind", KINDS)

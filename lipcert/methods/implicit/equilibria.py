@@ -26,6 +26,7 @@ from lipcert.certificate.implicit import (
 from lipcert.certificate.linear_bounds import whole_net
 from lipcert.errors import NotProvedError
 from lipcert.graph import FixedPoint, Graph, Output, State
+from lipcert.methods.base import OutOfTime
 from lipcert.methods.implicit.embedded import ROOM, embedded
 from lipcert.methods.implicit.multipliers import find_multipliers
 from lipcert.methods.implicit.solution import solution_near
@@ -42,7 +43,7 @@ def with_equilibria(
 ) -> Problem:
     """The problem with what is needed to bound its implicit layers; NotProvedError where one cannot be.
 
-    `known` multipliers by state, of the same graph.
+    `known` multipliers by state, of the same graph. `by.tick` is asked between steps, and may raise.
     """
     if problem.equilibria or not any(isinstance(node, State) for node in problem.graph.nodes):
         return problem
@@ -85,7 +86,7 @@ def uniqueness(layer: Layer, by: Arithmetic) -> np.ndarray:
         check_unique(layer, nothing, by)
         return nothing
     except NotProvedError:
-        multipliers = find_multipliers(layer)
+        multipliers = find_multipliers(layer, by.tick)
         if multipliers is None:
             raise NotProvedError(_not_well_posed(layer)) from None
         check_unique(layer, multipliers, by)
@@ -97,10 +98,15 @@ def _not_well_posed(layer: Layer) -> str:
     a = layer.matrix.value
     symmetric = float(np.linalg.eigvalsh((a + a.T) / 2)[-1])
     return (
-        f"the fixed point {layer.origin!r} is not shown to have one solution: mu is {measure:.6g} in l-infinity at its "
-        f"best weights (below 1 would do), the largest eigenvalue of (A + A') / 2 is {symmetric:.6g}, and no "
-        "multipliers were found for the condition in l2"
+        f"the fixed point {layer.origin!r} is not shown to have one solution: mu is {beside_one(measure)} in "
+        "l-infinity at its best weights (below 1 would do), the largest eigenvalue of (A + A') / 2 is "
+        f"{beside_one(symmetric)}, and no multipliers were found for the condition in l2"
     )
+
+
+def beside_one(number: float) -> str:
+    """Six digits, and more where they would read as 1."""
+    return next(text for digits in (6, 9, 12, 17) if (text := f"{number:.{digits}g}") != "1" or number == 1)
 
 
 def _box_over(
@@ -175,6 +181,7 @@ def _around(problem: Problem, layer: Layer, center: np.ndarray, around: Surround
     small = 2.0**-40 * (1 + np.abs(center))
     low, high = center - small, center + small
     for k in range(ROUNDS):
+        by.tick()
         found = image(problem, layer, (low, high), around, by)
         if found is None or not (np.all(np.isfinite(found[0])) and np.all(np.isfinite(found[1]))):
             return None
@@ -190,6 +197,10 @@ def _around(problem: Problem, layer: Layer, center: np.ndarray, around: Surround
 def _shrunk(problem: Problem, layer: Layer, box: Bounds, around: Surroundings, by: Arithmetic) -> Bounds:
     """Towards the smallest box that the map takes into itself."""
     for _ in range(ROUNDS):
+        try:
+            by.tick()
+        except OutOfTime:  # a box there is
+            break
         found = image(problem, layer, box, around, by)
         if found is None:
             break

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy.linalg import LinAlgError, eigh
 
@@ -16,8 +18,8 @@ def margin(layer: Layer, multipliers: np.ndarray) -> float:
     return float(np.linalg.eigvalsh(scale[:, None] * well_posed_form(layer, multipliers)[0][0] * scale)[0])
 
 
-def find_multipliers(layer: Layer) -> np.ndarray | None:
-    """Positive numbers; None where none are found.
+def find_multipliers(layer: Layer, tick: Callable[[], None] = lambda: None) -> np.ndarray | None:
+    """Positive numbers; None where none are found. `tick` is called before each step, and may raise.
 
     The smallest eigenvalue of the form is concave in them: steps of the projected subgradient on their logarithms.
     """
@@ -26,6 +28,7 @@ def find_multipliers(layer: Layer) -> np.ndarray | None:
     best, found = -np.inf, None
     low, high = layer.slopes()
     for k in range(STEPS):
+        tick()
         t = np.exp(logs - logs.mean())
         form = well_posed_form(layer, t)[0][0]
         scale = 1 / np.sqrt(t)

@@ -150,6 +150,10 @@ def _one_by_one(setting: Setting) -> list[_Some]:
 
 def _why_none(problem: Problem) -> str:
     loops = [node for node in problem.graph.nodes if isinstance(node, FixedPoint)]
+    if problem.equilibria:
+        return (
+            f"no start was found for the fixed point {loops[0].origin!r}: entries of very unlike size, or over {MOST}"
+        )
     if loops:
         return f"the fixed point {loops[0].origin!r} may not be well-posed, or has more than {MOST} neurons"
     functions = [node.function for node in problem.graph.nodes if isinstance(node, Groupwise)]

@@ -203,6 +203,7 @@ def _row(
     """[B A] of one node: its increments from those of x and of all neurons."""
     inputs = setting.graph.size(setting.x)
     parts: list[tuple[int, np.ndarray]] = []
+    setting.by.tick()
     for source, op in step_terms(setting, node, ()).items():
         start = 0 if source == setting.x else inputs + places[source]
         parts.append((start, setting.by.dense(op).value))

@@ -14,8 +14,9 @@ from lipcert.certificate.claim import Claim, Local, Rows, RowScaling, Witness
 from lipcert.certificate.derivative import PLANES, Gain, bound_rows, chain_rule, norm_bounds
 from lipcert.certificate.linear_bounds import Bounded, in_ramps, whole_net
 from lipcert.certificate.local import local_bound
+from lipcert.certificate.pieces import rows_bound
 from lipcert.errors import NotProvedError
-from lipcert.graph import Affine
+from lipcert.graph import Affine, State
 from lipcert.methods import propagation
 from lipcert.methods.base import OutOfTime, Progress, Unsuitable
 from lipcert.methods.boxes import ChosenNet, choose_net, in_pairs
@@ -44,6 +45,9 @@ MANY = 24
 
 FEW = 8
 """The same for other norms of outputs, where the norm of a matrix and its radius is less tight."""
+
+MANY_STATES = 100
+"""Neurons of implicit layers beyond which LipSDP has no time for all outputs, but for the steepest."""
 
 LIPSDP_SHARE = 0.3
 
@@ -195,12 +199,18 @@ def _implicit(problem: Problem, progress: Progress) -> Iterator[Claim]:
     by = progress.arithmetic
     by.tick = deadline(progress)
     chosen = ChosenNet(whole_net(problem, by), ())
-    best = math.inf
+    best, finest = math.inf, 0
     for steps in (0, 1, 3):
         claim = _proven(problem, (_whole(problem, steps),), chosen, by)
         if claim.value < best:
-            best = claim.value
+            best, finest = claim.value, steps
             yield claim
+    neurons = sum(problem.graph.size(i) for i, node in enumerate(problem.graph.nodes) if isinstance(node, State))
+    several = problem.query.norm_out == math.inf and problem.query.norm_in != 1 and problem.size_out <= MAX_ROWS
+    if several and neurons > MANY_STATES:
+        every = [rows_bound(problem, Rows((j,), WHOLE, finest, 0.0), chosen.net, by) for j in range(problem.size_out)]
+        known = with_scalings(problem, chosen, of_rows(np.array(every), finest), progress)
+        yield _proven(problem, merged(known)[1], chosen, by)
     if not progress.exact:
         return
     if few_inputs(problem):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,7 +56,15 @@ def find_witness(problem: Problem, progress: Progress, device: str = "auto", see
     points = np.concatenate([points, _ascend(problem, points, random, progress, device)])
     points = np.array([x for x in points if problem.query.region.contains(x)])
     found = _polish(problem, points, random, _at_most(progress, min(SECONDS, SHARE * progress.remaining()) / 2))
-    return [at_witness(problem, witness, progress.arithmetic) for witness in found[:TOLD]] if implicit else found
+    return list(_located(problem, found, progress)) if implicit else found
+
+
+def _located(problem: Problem, found: list[Witness], progress: Progress) -> Iterator[Witness]:
+    """The first ones with boxes for solutions, while there is time."""
+    for told, witness in enumerate(found[:TOLD]):
+        if told and progress.remaining() < 0:
+            return
+        yield at_witness(problem, witness, progress.arithmetic)
 
 
 def _is_templated(node: Node) -> bool:
