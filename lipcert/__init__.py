@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lipcert.api import bound, bound_many, check, layer_norms, load, monotone, reach, read_report
+    from lipcert.api import bound, bound_many, certify, check, layer_norms, load, monotone, reach, read_report
     from lipcert.errors import LipcertError
     from lipcert.nn import conv_norm
     from lipcert.report import Report
@@ -21,6 +21,7 @@ __all__ = [
     "Report",
     "bound",
     "bound_many",
+    "certify",
     "check",
     "conv_norm",
     "layer_norms",

@@ -15,6 +15,7 @@ _COMMANDS = {
     "bound": "Bound a network's Lipschitz constant, with a certificate.",
     "reach": "Bound where its outputs can go over a region, with a certificate.",
     "monotone": "Prove that outputs increase with inputs over a region.",
+    "certify": "Certify the robust accuracy of a classifier on data.",
     "check": "Re-verify a report against its model.",
     "inspect": "Show what lipcert sees in a model.",
 }

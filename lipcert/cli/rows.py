@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,16 +52,14 @@ def bound_rows(
 
 def _rows(options: dict[str, Any]) -> range:
     from lipcert.errors import UsageError
+    from lipcert.problem.samples import parse_rows
 
-    text = options["rows"]
-    match = re.fullmatch(r"(\d+):(\d+)", text)
-    if match is None or int(match[1]) >= int(match[2]):
-        raise UsageError(f"--rows: {text!r} is not A:B with A < B", hint="for example 0:20")
+    rows = parse_rows(options["rows"])
     if options["row"] is not None:
         raise UsageError("--row and --rows both choose rows", hint="use one of them")
     if options["center"] is None:
         raise UsageError("--rows are those of the file of --center, which is not given")
-    return range(int(match[1]), int(match[2]))
+    return range(*rows)
 
 
 def _folder(name: str, rows: range) -> Path:

@@ -34,7 +34,7 @@ def read_ball(
     values = read_vector(center, shape, "--center", row=row, skip_columns=skip_columns)
     if not (math.isfinite(scale) and scale != 0):
         raise UsageError(f"--scale: {scale} is not a usable divisor", hint="for example 255")
-    return Ball(_to_layout(values / scale, shape, layout), eps, norm)
+    return Ball(to_layout(values / scale, shape, layout), eps, norm)
 
 
 def read_box(text: str, shape: Shape) -> Box:
@@ -139,7 +139,18 @@ def _csv_row(path: Path, row: int, option: str) -> np.ndarray:
         raise UsageError(f"{option}: {path}, row {row}, column {bad}: {cells[bad]!r} is not a number") from None
 
 
-def _numpy_array(path: Path, option: str, row: int | None) -> np.ndarray:
+def load_array(path: Path, option: str) -> np.ndarray:
+    """The numbers of an npy file, or of an npz file with one array; UsageError where it holds none."""
+    if path.suffix not in (".npy", ".npz"):
+        raise UsageError(f"{option}: {path} is no .npy, .npz or .csv file")
+    try:
+        return _loaded(path, option)
+    except (OSError, EOFError, zipfile.BadZipFile) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"{option}: {path}: {reason}", hint="check the path") from None
+
+
+def _loaded(path: Path, option: str) -> np.ndarray:
     try:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.lib.npyio.NpzFile):
@@ -150,6 +161,11 @@ def _numpy_array(path: Path, option: str, row: int | None) -> np.ndarray:
         raise UsageError(f"{option}: {path}: {error}", hint="save plain number arrays with numpy.save") from None
     if loaded.dtype.kind not in "fiub":
         raise UsageError(f"{option}: {path} holds {loaded.dtype}, not numbers")
+    return np.asarray(loaded)
+
+
+def _numpy_array(path: Path, option: str, row: int | None) -> np.ndarray:
+    loaded = _loaded(path, option)
     if row is not None:
         if loaded.ndim < 1 or not 0 <= row < len(loaded):
             raise UsageError(
@@ -159,7 +175,7 @@ def _numpy_array(path: Path, option: str, row: int | None) -> np.ndarray:
     return np.asarray(loaded, dtype=np.float64).reshape(-1)
 
 
-def _to_layout(values: np.ndarray, shape: Shape, layout: str) -> np.ndarray:
+def to_layout(values: np.ndarray, shape: Shape, layout: str) -> np.ndarray:
     """Pixels stored height x width x channel, moved to the model's channel x height x width."""
     if layout == "chw":
         return values

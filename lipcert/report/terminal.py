@@ -19,7 +19,6 @@ from lipcert.problem import Query, norm_name
 from lipcert.report.check import CheckResult, MonotoneCheck, ReachCheck
 from lipcert.report.monotone import MonotoneReport
 from lipcert.report.reach import ReachReport
-from lipcert.report.reading import AnyReport
 from lipcert.report.report import Report
 
 ARITHMETICS = {"float64": "float64 with proven error terms", "balls": "ball arithmetic (Arb)"}
@@ -32,8 +31,8 @@ def print_bound(report: Report, limit: float | None, json_path: str | None, quie
         print("inconclusive" if report.upper is None else repr(report.upper))
         return
     result, query = report.data["result"], decode_query(report.data["query"])
-    table = _grid()
-    table.add_row("model", _model_line(report.data["model"]))
+    table = grid()
+    table.add_row("model", model_line(report.data["model"]))
     table.add_row("query", _query_line(query))
     _add_loops(table, report.data["model"])
     table.add_row(*_verdict(report))
@@ -123,8 +122,8 @@ def print_reach(report: ReachReport, json_path: str | None, quiet: bool) -> None
             print(f"{low!r} {high!r}")
         return
     result, query = report.data["result"], decode_query(report.data["query"])
-    table = _grid()
-    table.add_row("model", _model_line(report.data["model"]))
+    table = grid()
+    table.add_row("model", model_line(report.data["model"]))
     table.add_row("query", _reach_line(query))
     for note in report.data["model"].get("notes", []):
         if note.startswith("Loop node"):
@@ -157,8 +156,8 @@ def print_monotone(report: MonotoneReport, json_path: str | None, quiet: bool) -
         print(repr(report.share))
         return
     result, query = report.data["result"], decode_query(report.data["query"])
-    table = _grid()
-    table.add_row("model", _model_line(report.data["model"]))
+    table = grid()
+    table.add_row("model", model_line(report.data["model"]))
     way = "increasing" if result["increasing"] else "decreasing"
     allowed = f" up to {result['tolerance']:g}" if result["tolerance"] else ""
     entries = ", ".join(map(str, result["inputs"]))
@@ -180,10 +179,13 @@ def print_monotone(report: MonotoneReport, json_path: str | None, quiet: bool) -
 
 
 def print_check(
-    report: AnyReport, result: CheckResult | ReachCheck | MonotoneCheck, report_path: str, model_path: str
+    report: Report | ReachReport | MonotoneReport,
+    result: CheckResult | ReachCheck | MonotoneCheck,
+    report_path: str,
+    model_path: str,
 ) -> None:
     """The verdict of `lipcert check`."""
-    table = _grid()
+    table = grid()
     if isinstance(report, MonotoneReport) or isinstance(result, MonotoneCheck):
         assert isinstance(report, MonotoneReport)
         assert isinstance(result, MonotoneCheck)
@@ -214,7 +216,7 @@ def print_check(
 def _print_reach_check(
     report: Report | ReachReport, result: CheckResult | ReachCheck, report_path: str, model_path: str
 ) -> None:
-    table = _grid()
+    table = grid()
     table.add_row("report", plain(f"{report_path}, about {model_path}"))
     table.add_row("query", _reach_line(result.query))
     verdict = Text("verified if", style="bold yellow") if result.templates else Text("verified", style="bold green")
@@ -248,7 +250,8 @@ def _limit_line(report: Report, limit: float) -> Text:
     return Text(f"not within --max {limit!r} (attained is below it: a tighter bound might pass)", style="bold red")
 
 
-def _model_line(model: dict[str, Any]) -> Text:
+def model_line(model: dict[str, Any]) -> Text:
+    """Path, inputs, outputs and size."""
     inputs = ", ".join(f"{t['name']} {t['shape']}" for t in model["inputs"])
     outputs = ", ".join(f"{t['name']} {t['shape']}" for t in model["outputs"])
     return plain(f"{model['path']}   {inputs} -> {outputs}, {model['parameters']:,} parameters")
@@ -293,7 +296,8 @@ def plain(text: str) -> Text:
     return Text(printable(text))
 
 
-def _grid() -> Table:
+def grid() -> Table:
+    """Names at the left, what there is to say of each at the right."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_column(overflow="fold")
