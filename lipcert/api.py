@@ -19,7 +19,6 @@ from lipcert.problem import (
     AllOutputs,
     Ball,
     Everywhere,
-    Margin,
     OutputChoice,
     Problem,
     Query,

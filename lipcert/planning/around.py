@@ -1,4 +1,4 @@
-"""Proofs for one sample's ball: linear bounds of its margins, then Lipschitz constants of those that stay open."""
+"""Proofs for one sample's ball: linear bounds of its margins, branch and bound, Lipschitz constants of what is open."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.claim import BallClaim, MarginClaim, Slopes
 from lipcert.certificate.robustness import Classifier, radius_in
 from lipcert.errors import NotProvedError, UnsupportedModelError
-from lipcert.methods import Progress
+from lipcert.methods import OutOfTime, Progress
 from lipcert.methods.boxes import find_slopes, is_implicit
-from lipcert.planning.reach import quick_box
+from lipcert.planning.reach import positive_box, quick_box
 from lipcert.planning.solve import solve
 from lipcert.problem import Ball, Margin, Margins, Problem
+
+SHARE = 0.25
+"""Of the time that is left, for constants after branching."""
 
 MOST_OPEN = 3
 """Margins of a sample that are bounded by a constant each: where more are open, some are hopeless."""
@@ -32,37 +35,55 @@ class Target:
     radii: tuple[float, ...]
 
 
-def prove_balls(
-    classifier: Classifier, targets: Sequence[Target], seconds: float, device: str
-) -> Iterator[tuple[BallClaim, ...]]:
-    """For each target what is proven of its balls, smaller ones first; `seconds` for each, at most.
+@dataclass(frozen=True, eq=False)
+class Around:
+    """What is proven of a sample's balls, smaller ones first; a radius, and a point in its ball of another class."""
+
+    balls: tuple[BallClaim, ...]
+    counterexample: tuple[float, np.ndarray] | None = None
+
+
+def prove_balls(classifier: Classifier, targets: Sequence[Target], seconds: float, device: str) -> Iterator[Around]:
+    """For each target what is found out about its balls; `seconds` for each, about.
 
     Slopes of linear bounds are searched for over all targets of a class at a time.
     """
     found: list[list[BallClaim]] = [[] for _ in targets]
     spent = [0.0] * len(targets)
-    open_at = {k: 0 for k, target in enumerate(targets) if target.radii}
-    going = list(open_at)
+    going = [k for k, target in enumerate(targets) if target.radii]
     while going:
         began = time.monotonic()
-        balls = _by_boxes(classifier, [(targets[k], targets[k].radii[open_at[k]]) for k in going], seconds, device)
+        balls = _by_boxes(classifier, [(targets[k], targets[k].radii[len(found[k])]) for k in going], seconds, device)
         each = (time.monotonic() - began) / len(going)
         still = []
         for k, ball in zip(going, balls, strict=True):
             spent[k] += each
-            if ball is not None:
-                found[k].append(ball)
-                if _holds(ball, targets[k]):
-                    open_at[k] += 1
-                    if open_at[k] < len(targets[k].radii) and spent[k] < seconds:
-                        still.append(k)
+            found[k] += [] if ball is None else [ball]
+            held = ball is not None and _holds(ball, targets[k])
+            if held and len(found[k]) < len(targets[k].radii) and spent[k] < seconds:
+                still.append(k)
         going = still
     for k, target in enumerate(targets):
-        if found[k] and not _holds(found[k][-1], target):
-            ball = _by_constants(classifier, target, found[k].pop(), seconds - spent[k], device)
-            if radius_in(ball, target.predicted, target.margins) > 0:
-                found[k].append(ball)
-        yield tuple(found[k])
+        yield _finished(classifier, target, found[k], time.monotonic() + seconds - spent[k], device)
+
+
+def _finished(classifier: Classifier, target: Target, found: list[BallClaim], deadline: float, device: str) -> Around:
+    """Where boxes did not do: branching, ball after ball; at last what constants say of the ball that stays open."""
+    while found and not _holds(found[-1], target):
+        ball = found.pop()
+        seconds = (1 - SHARE) * (deadline - time.monotonic())
+        better, point = _by_branching(classifier, target, ball, seconds, device)
+        if point is not None:
+            return Around(tuple(found), (ball.eps, point))
+        if better is None:
+            ball = _by_constants(classifier, target, ball, deadline, device)
+            return Around((*found, ball) if radius_in(ball, target.predicted, target.margins) > 0 else tuple(found))
+        found.append(better)
+        if len(found) < len(target.radii) and time.monotonic() < deadline:
+            eps = target.radii[len(found)]
+            (next_ball,) = _by_boxes(classifier, [(target, eps)], deadline - time.monotonic(), device)
+            found += [] if next_ball is None else [next_ball]
+    return Around(tuple(found))
 
 
 def _holds(ball: BallClaim, target: Target) -> bool:
@@ -106,13 +127,12 @@ def _ball(problem: Problem, eps: float, slopes: tuple[Slopes, ...], seconds: flo
         return None
 
 
-def _by_constants(classifier: Classifier, target: Target, ball: BallClaim, seconds: float, device: str) -> BallClaim:
+def _by_constants(classifier: Classifier, target: Target, ball: BallClaim, deadline: float, device: str) -> BallClaim:
     """With Lipschitz constants over the ball of the margins that its box leaves open, if they are few."""
     others = np.delete(np.arange(len(target.margins)), target.predicted)
     left = others[~(ball.box.lower > 0)]
     if len(left) > MOST_OPEN:
         return ball
-    deadline = time.monotonic() + seconds
     margins = []
     for j in left.tolist():
         problem = classifier.posed(Margin(target.predicted, j), Ball(target.point, ball.eps, classifier.norm))
@@ -127,6 +147,20 @@ def _by_constants(classifier: Classifier, target: Target, ball: BallClaim, secon
         if outcome.claim is not None:
             margins.append(MarginClaim(target.predicted, j, outcome.claim))
     return replace(ball, margins=tuple(margins))
+
+
+def _by_branching(
+    classifier: Classifier, target: Target, ball: BallClaim, seconds: float, device: str
+) -> tuple[BallClaim | None, np.ndarray | None]:
+    """A ball whose margins are all above zero, or a point of it where one is seen not to be; None where neither is."""
+    problem = classifier.posed(Margins(target.predicted), Ball(target.point, ball.eps, classifier.norm))
+    progress = Progress(time.monotonic() + seconds, device, slopes=ball.box.slopes)
+    try:
+        box, point = positive_box(problem, np.delete(target.margins, target.predicted), progress)
+    except (NotProvedError, OutOfTime):
+        return None, None
+    better = None if box is None else BallClaim(ball.eps, box)
+    return (better if better is not None and _holds(better, target) else None), point
 
 
 def _over(problem: Problem, ball: Ball) -> Problem:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from lipcert.errors import InconclusiveError, NotProvedError, UsageError
 from lipcert.methods import Progress
 from lipcert.methods.boxes import Chosen, choose_boxes, choose_net, in_pairs
 from lipcert.methods.implicit import equilibria_at, with_equilibria
-from lipcert.methods.local.reach import Attained, branched_trees
+from lipcert.methods.local.reach import AboveZero, Attained, branched_trees
 from lipcert.methods.lower.extremes import find_extremes
 from lipcert.methods.product.method import for_lipsdp_only
 from lipcert.planning.solve import DEFAULT_TIMEOUT, check_timeout
@@ -84,6 +84,28 @@ def quick_box(problem: Problem, progress: Progress) -> BoxClaim:
     problem = with_equilibria(problem, progress.arithmetic)
     chosen, posed = _form(problem, progress)
     return _claim(problem, chosen, posed, chosen.boxes[posed.y], (), progress)
+
+
+@np.errstate(all="ignore")
+def positive_box(problem: Problem, values: np.ndarray, progress: Progress) -> tuple[BoxClaim | None, np.ndarray | None]:
+    """A proven box, branched until all outputs are above zero, of which these are the values at the center.
+
+    Or else a point at which one is seen to be below zero; None for both where the network is not branched over.
+    """
+    if for_lipsdp_only(problem) is not None:
+        return None, None
+    by, wanted = progress.arithmetic, AboveZero(problem, values)
+    chosen = choose_boxes(problem, progress)
+    if not chosen.linear:
+        return None, None
+    net = choose_net(problem, progress)
+    trees = branched_trees(problem, net, wanted, replace(progress, gap=1.0))
+    if not trees or wanted.refuted:
+        return None, wanted.worst
+    found = np.array([tree_box(problem, tree, j, net.net, by) for j, tree in enumerate(trees)])
+    low, high = chosen.boxes[problem.y]
+    box = np.maximum(low, found[:, 0]), np.minimum(high, found[:, 1])
+    return _claim(problem, chosen, problem, box, trees, progress), None
 
 
 def _claim(

@@ -216,8 +216,11 @@ def _certified(
         here = samples.points[k], int(samples.predicted[k]), samples.margins[k]
         targets.append(Target(*here, wanted if asked.local and right else ()))
     balls = prove_balls(classifier, targets, asked.local_seconds, asked.device)
-    for k, radius, found, proven in zip(chosen, radii.tolist(), attacks, balls, strict=True):
-        yield k, _sample(samples, k, radius, proven, found)
+    for k, radius, found, around in zip(chosen, radii.tolist(), attacks, balls, strict=True):
+        if around.counterexample is not None:
+            eps, point = around.counterexample
+            found = tuple(_confirmed(classifier, samples, np.array([k]), eps, point[None]).values()) or found
+        yield k, _sample(samples, k, radius, around.balls, found)
 
 
 def _sample(
