@@ -23,9 +23,6 @@ from lipcert.graph import Graph, Groupwise, State
 from lipcert.problem import Ball, Everywhere, Margin, Margins, Norm, OutputChoice, Problem, Query, Region, pose
 from lipcert.problem.outputs import AllOutputs
 
-ROOM = 2.0**-40
-"""Of outputs, by which margins are taken to be smaller: for a checker whose sums run in another order."""
-
 LARGEST = float(np.finfo(np.float64).max)
 
 CHUNK = 2**24
@@ -78,7 +75,7 @@ def margins_of(outputs: Bounds, classes: np.ndarray) -> np.ndarray:
     low, high = outputs
     own, each = low[np.arange(len(low)), classes][:, None], np.arange(low.shape[1])
     with np.errstate(invalid="ignore", over="ignore"):
-        margins = down(down(own - high) - up(ROOM * up(np.abs(own) + np.abs(high))))
+        margins = down(own - high)
     return np.where(each == classes[:, None], math.inf, np.where(np.isnan(margins), -math.inf, margins))
 
 
@@ -156,10 +153,10 @@ def attacks_hold(
 
 def verify_robustness(
     classifier: Classifier, points: np.ndarray, claim: RobustnessClaim, by: Arithmetic | None = None
-) -> None:
+) -> np.ndarray:
     """Prove the claims about samples, of which points (samples, inputs) are the data; NotProvedError names the first.
 
-    That their labels are those of the data is for the caller to see.
+    Returns the constants of margins (outputs, outputs). That labels are those of the data is for the caller to see.
     """
     by = by or Arithmetic()
     problem = classifier.posed(AllOutputs())
@@ -182,6 +179,7 @@ def verify_robustness(
         except NotProvedError as reason:
             raise NotProvedError(f"sample {sample.index}: {reason.message}") from None
     _check_attacks(classifier, points, claim, by)
+    return constants
 
 
 def _check_attacks(classifier: Classifier, points: np.ndarray, claim: RobustnessClaim, by: Arithmetic) -> None:

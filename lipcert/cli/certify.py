@@ -64,11 +64,13 @@ def certify(
     """
     from lipcert import api
     from lipcert.cli.progress import progress_bar
+    from lipcert.problem import parse_norm
     from lipcert.problem.samples import parse_rows
     from lipcert.report.robustness_summary import print_robustness
     from lipcert.report.table import check_table, write_table
     from lipcert.report.writing import check_writable, write_json
 
+    options["norm"] = parse_norm(options["norm"], "--norm")
     radii = _radii(eps)
     least = dict(_limit(text, radii) for text in limits)
     if json_path is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +13,6 @@ from lipcert.certificate.claim import Attack, BallClaim, Equilibrium, Robustness
 from lipcert.certificate.robustness import (
     Classifier,
     attacks_hold,
-    constants_of,
     margins_of,
     misclassified,
     outputs_at,
@@ -26,15 +25,21 @@ from lipcert.methods.boxes import is_implicit
 from lipcert.methods.implicit import equilibria_at, with_equilibria
 from lipcert.methods.lower.directions import outputs_at as values_at
 from lipcert.planning.around import Target, prove_balls
-from lipcert.planning.margins import Constants, improve, nothing_known
+from lipcert.planning.margins import Constants, Pair, improve, nothing_known
 from lipcert.planning.solve import DEFAULT_TIMEOUT, check_timeout
 from lipcert.problem import AllOutputs, Norm, Problem
 
 LOCAL_SECONDS = 10.0
 """For the balls of one sample."""
 
+ROOM = 2.0**-40
+"""Of outputs, by which margins are taken to be smaller: for a checker whose sums run in another order."""
+
 TOGETHER = 128
-"""Samples that are attacked, and whose slopes are searched, at a time."""
+"""Samples that are attacked at a time ..."""
+
+TOGETHER_LOCAL = 32
+"""... and whose slopes are searched at a time."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,15 @@ class RobustnessOutcome:
         return RobustnessClaim(self.constants.shared, margins, tuple(self.samples[k] for k in sorted(self.samples)))
 
 
+@dataclass(frozen=True)
+class Resumed:
+    """Where an earlier run ended: what it had proven, and what it had tried for each pair, with the method it kept."""
+
+    claim: RobustnessClaim
+    tried: Mapping[Pair, int]
+    methods: Mapping[Pair, str]
+
+
 @np.errstate(all="ignore")  # overflow proves nothing
 def solve_robustness(
     classifier: Classifier,
@@ -95,7 +109,7 @@ def solve_robustness(
     first: int,
     asked: Asked,
     *,
-    resume: RobustnessClaim | None = None,
+    resume: Resumed | None = None,
     on_step: Callable[[str, RobustnessOutcome], None] = lambda what, outcome: None,
     save: Callable[[RobustnessOutcome], None] = lambda outcome: None,
 ) -> RobustnessOutcome:
@@ -106,14 +120,15 @@ def solve_robustness(
     """
     started = time.monotonic()
     outcome = RobustnessOutcome(nothing_known(classifier), len(points))
+    samples = _evaluated(classifier, points, labels, first)
+    if resume is not None:
+        _resumed(outcome, resume, samples)
     try:
-        samples = _evaluated(classifier, points, labels, first, asked)
-        if resume is not None:
-            _resumed(outcome, resume, samples)
         _bound_margins(outcome, samples, asked, started + asked.timeout, on_step, save)
         left = [k for k in range(len(points)) if k not in outcome.samples]
-        for i in range(0, len(left), TOGETHER):
-            for k, sample in _certified(outcome, samples, left[i : i + TOGETHER], asked):
+        together = TOGETHER_LOCAL if asked.local else TOGETHER
+        for i in range(0, len(left), together):
+            for k, sample in _certified(outcome, samples, left[i : i + together], asked):
                 outcome.samples[k] = sample
                 on_step("samples", outcome)
                 save(outcome)
@@ -140,7 +155,7 @@ class _Samples:
     """(samples,) whether the label is proven not to be above all others."""
 
 
-def _evaluated(classifier: Classifier, points: np.ndarray, labels: np.ndarray, first: int, asked: Asked) -> _Samples:
+def _evaluated(classifier: Classifier, points: np.ndarray, labels: np.ndarray, first: int) -> _Samples:
     by, problem = Arithmetic(), classifier.posed(AllOutputs())
     try:
         if is_implicit(problem):
@@ -150,23 +165,25 @@ def _evaluated(classifier: Classifier, points: np.ndarray, labels: np.ndarray, f
     except NotProvedError as reason:
         raise InconclusiveError(f"the outputs at the samples are not enclosed: {reason.message}") from None
     predicted = (low / 2 + high / 2).argmax(axis=1)
-    margins = margins_of((low, high), predicted)
-    return _Samples(problem, points, labels, first, there, predicted, margins, misclassified((low, high), labels))
+    room = ROOM * np.maximum(np.abs(low), np.abs(high)).max(axis=1, keepdims=True)
+    margins = margins_of((low, high), predicted) - room
+    return _Samples(
+        problem, points, labels, first, there, predicted, margins, misclassified((low - room, high), labels)
+    )
 
 
-def _resumed(outcome: RobustnessOutcome, claim: RobustnessClaim, samples: _Samples) -> None:
+def _resumed(outcome: RobustnessOutcome, resume: Resumed, samples: _Samples) -> None:
     """What an earlier run had proven, proven again; CertificateError where it is not."""
-    found = outcome.constants
+    found, claim = outcome.constants, resume.claim
     places = [sample.index - samples.first for sample in claim.samples]
     if any(
         not 0 <= k < len(samples.points) or claim.samples[n].label != samples.labels[k] for n, k in enumerate(places)
     ):
         raise NotProvedError("its samples are not those of the data")
-    verify_robustness(found.classifier, samples.points[places], claim)
-    found.values = constants_of(found.classifier, claim, Arithmetic())
+    found.values = verify_robustness(found.classifier, samples.points[places], claim)
     found.shared = claim.shared
     found.margins = {(m.first, m.second): m for m in claim.margins}
-    found.methods = dict.fromkeys(found.margins, "from the checkpoint")
+    found.tried, found.methods = dict(resume.tried), {pair: resume.methods.get(pair, "") for pair in found.margins}
     outcome.samples = dict(zip(places, claim.samples, strict=True))
 
 
@@ -208,19 +225,27 @@ def _certified(
     classes = samples.predicted[chosen]
     radii = radii_of(samples.margins[chosen], outcome.constants.values[classes])
     attacks = _attacked(classifier, samples, chosen, asked)
-    targets = []
-    for k, radius, found in zip(chosen, radii.tolist(), attacks, strict=True):
-        most = found[0].eps if found else np.inf
-        wanted = tuple(e for e in asked.eps if radius < e < most)
-        right = samples.predicted[k] == samples.labels[k] and np.all(samples.margins[k] > 0)
-        here = samples.points[k], int(samples.predicted[k]), samples.margins[k]
-        targets.append(Target(*here, wanted if asked.local and right else ()))
-    balls = prove_balls(classifier, targets, asked.local_seconds, asked.device)
-    for k, radius, found, around in zip(chosen, radii.tolist(), attacks, balls, strict=True):
+    known = {k: (radius, found) for k, radius, found in zip(chosen, radii.tolist(), attacks, strict=True)}
+    wanted = {k: _wanted(samples, k, *known[k], asked) for k in chosen} if asked.local else {}
+    going = [k for k in chosen if wanted.get(k)]
+    for k in chosen:
+        if k not in going:
+            yield k, _sample(samples, k, known[k][0], (), known[k][1])
+    targets = [Target(samples.points[k], int(samples.predicted[k]), samples.margins[k], wanted[k]) for k in going]
+    for k, around in zip(going, prove_balls(classifier, targets, asked.local_seconds, asked.device), strict=True):
+        radius, found = known[k]
         if around.counterexample is not None:
             eps, point = around.counterexample
             found = tuple(_confirmed(classifier, samples, np.array([k]), eps, point[None]).values()) or found
         yield k, _sample(samples, k, radius, around.balls, found)
+
+
+def _wanted(samples: _Samples, k: int, radius: float, attacks: tuple[Attack, ...], asked: Asked) -> tuple[float, ...]:
+    """The radii between what is proven and what is attacked; none where the class is not the label."""
+    if samples.predicted[k] != samples.labels[k] or not np.all(samples.margins[k] > 0):
+        return ()
+    most = attacks[0].eps if attacks else np.inf
+    return tuple(eps for eps in asked.eps if radius < eps < most)
 
 
 def _sample(
@@ -262,7 +287,8 @@ def _confirmed(
     by = Arithmetic()
     values = values_at(samples.problem, points)
     own = values[np.arange(len(chosen)), samples.labels[chosen]]
-    seen = np.sum(values >= own[:, None], axis=1) > 1
+    room = ROOM * np.abs(values).max(axis=1, initial=0.0)
+    seen = np.any(values > (own + room)[:, None], axis=1)
     chosen, points = chosen[seen], points[seen]
     try:
         there = equilibria_at(samples.problem, points, by)

@@ -55,8 +55,10 @@ def parse_rows(text: str) -> tuple[int, int]:
 
 def read_samples(source: Source, shape: Shape) -> Samples:
     """The samples for an input of `shape`; UsageError names the file, and the row where one is to blame."""
-    if (source.labels_column is None) == (not source.labels):
+    if source.labels_column is None and not source.labels:
         raise UsageError("labels are needed", hint="give --labels FILE, or --labels-column I for a csv that holds them")
+    if source.labels_column is not None and source.labels:
+        raise UsageError("--labels and --labels-column both give labels", hint="use one of them")
     path, first = Path(source.data), source.rows[0] if source.rows else 0
     table = _rows_of(path, "--data", source.rows)
     labels = None

@@ -12,7 +12,8 @@ from lipcert.certificate.claim import RobustnessClaim, Rows
 from lipcert.certificate.encoding import decode_claim, decode_robustness, decode_rows, encode, encode_query
 from lipcert.errors import CertificateError, UsageError
 from lipcert.frontend import Model
-from lipcert.methods import Resumed
+from lipcert.methods import Resumed as ResumedTrees
+from lipcert.planning.robustness import Resumed
 from lipcert.problem import Query
 from lipcert.report.report import Report
 from lipcert.report.writing import write_text
@@ -33,7 +34,7 @@ def write_checkpoint(path: str | Path, report: Report, trees: tuple[Rows, ...]) 
     write_text(json.dumps(data, allow_nan=False), str(path), "--checkpoint")
 
 
-def read_checkpoint(path: str | Path, model: Model, query: Query) -> Resumed | None:
+def read_checkpoint(path: str | Path, model: Model, query: Query) -> ResumedTrees | None:
     """Where the run of the same model and query ended; None where there is no file yet."""
     try:
         data = _read(path, SCHEMA)
@@ -48,7 +49,7 @@ def read_checkpoint(path: str | Path, model: Model, query: Query) -> Resumed | N
     if report["certificate"] is None:
         return None
     try:
-        return Resumed(decode_claim(report["certificate"]), tuple(decode_rows(tree) for tree in data["trees"]))
+        return ResumedTrees(decode_claim(report["certificate"]), tuple(decode_rows(tree) for tree in data["trees"]))
     except (CertificateError, KeyError, TypeError):
         raise UsageError(f"--checkpoint: {path} is damaged", hint="remove it") from None
 
@@ -63,7 +64,7 @@ class SampleCheckpoint:
         """Of samples, which do not change once they are done."""
         self._written, self._took = -float("inf"), 0.0
 
-    def read(self) -> RobustnessClaim | None:
+    def read(self) -> Resumed | None:
         """What an earlier run had proven, of the same model and query; None where there is no file yet."""
         for leftover in self.path.parent.glob(f".{escape(self.path.name)}.*"):
             leftover.unlink(missing_ok=True)  # of a run that was killed while it wrote
@@ -73,8 +74,13 @@ class SampleCheckpoint:
         if data.get("about") != self.about:
             raise _of_another(self.path)
         try:
-            return decode_robustness(data.get("certificate"))
-        except CertificateError:
+            pairs = {(i, j): (tried, method) for i, j, tried, method in data["pairs"]}
+            return Resumed(
+                decode_robustness(data["certificate"]),
+                {pair: int(tried) for pair, (tried, _) in pairs.items()},
+                {pair: str(method) for pair, (_, method) in pairs.items()},
+            )
+        except (CertificateError, KeyError, TypeError, ValueError):
             raise UsageError(f"--checkpoint: {self.path} is damaged", hint="remove it") from None
 
     def save(self, outcome: RobustnessOutcome, *, last: bool = False) -> None:
@@ -87,7 +93,9 @@ class SampleCheckpoint:
             if sample.index not in self._texts:
                 self._texts[sample.index] = json.dumps(encode(sample))
         shell = encode(RobustnessClaim(claim.shared, claim.margins, ()))
-        head = json.dumps({"schema": SAMPLES_SCHEMA, "about": self.about, "certificate": shell})
+        known = outcome.constants
+        pairs = [[*pair, tried, known.methods.get(pair, "")] for pair, tried in known.tried.items()]
+        head = json.dumps({"schema": SAMPLES_SCHEMA, "about": self.about, "pairs": pairs, "certificate": shell})
         samples = ", ".join(self._texts[sample.index] for sample in claim.samples)
         write_text(head.removesuffix("[]}}") + f"[{samples}]}}}}", str(self.path), "--checkpoint")
         self._written = time.monotonic()

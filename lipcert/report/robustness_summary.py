@@ -6,6 +6,7 @@ from fractions import Fraction
 from math import ceil, floor
 from statistics import median
 
+from rich.table import Table
 from rich.text import Text
 
 from lipcert.report.check import RobustnessCheck
@@ -27,7 +28,19 @@ def print_robustness(report: RobustnessReport, least: dict[float, float], json_p
     table.add_row("data", plain(_data_line(report)))
     for note in (*result["notes"], *(n for n in model["notes"] if n.startswith("Loop node"))):
         table.add_row("note", plain(note))
-    table.add_row("clean", f"{_percent(report.clean_accuracy, up=False)}   {result['clean']} of {finished}")
+    if finished:
+        _add_accuracies(table, report, least)
+    table.add_row("method", _method_line(report))
+    if report.status != "certified":
+        table.add_row(Text("interrupted", style="bold yellow"), f"after {finished} of {_asked(report)} samples")
+    if json_path is not None:
+        table.add_row("report", plain(f"{json_path}   (re-verify: lipcert check {json_path} {model['path']})"))
+    show(table)
+
+
+def _add_accuracies(table: Table, report: RobustnessReport, least: dict[float, float]) -> None:
+    certified, attack, result = report.certified_accuracy, report.attack_accuracy, report.data["result"]
+    table.add_row("clean", f"{_percent(report.clean_accuracy, up=False)}   {result['clean']} of {result['finished']}")
     for radius, share in certified.items():
         style = "bold green" if report.status == "certified" else "bold yellow"
         line = Text(f"{_percent(share, up=False):>8}", style=style)
@@ -44,12 +57,6 @@ def print_robustness(report: RobustnessReport, least: dict[float, float], json_p
     radii = [row["radius"] for row in report.samples if row["predicted"] == row["label"]]
     if radii:
         table.add_row("radii", f"median {shown(median(radii), 4, up=False)} of what is classified right")
-    table.add_row("method", _method_line(report))
-    if report.status != "certified":
-        table.add_row(Text("interrupted", style="bold yellow"), f"after {finished} of {_asked(report)} samples")
-    if json_path is not None:
-        table.add_row("report", plain(f"{json_path}   (re-verify: lipcert check {json_path} {model['path']})"))
-    show(table)
 
 
 def print_robustness_check(
