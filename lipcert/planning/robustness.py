@@ -173,14 +173,18 @@ def _evaluated(classifier: Classifier, points: np.ndarray, labels: np.ndarray, f
 
 
 def _resumed(outcome: RobustnessOutcome, resume: Resumed, samples: _Samples) -> None:
-    """What an earlier run had proven, proven again; CertificateError where it is not."""
+    """What an earlier run had proven, proven again; UsageError where it is not."""
     found, claim = outcome.constants, resume.claim
     places = [sample.index - samples.first for sample in claim.samples]
-    if any(
-        not 0 <= k < len(samples.points) or claim.samples[n].label != samples.labels[k] for n, k in enumerate(places)
-    ):
-        raise NotProvedError("its samples are not those of the data")
-    found.values = verify_robustness(found.classifier, samples.points[places], claim)
+    damaged = UsageError("--checkpoint: its samples are not those of the data", hint="remove it")
+    if any(not 0 <= k < len(samples.points) for k in places):
+        raise damaged
+    if any(sample.label != samples.labels[k] for k, sample in zip(places, claim.samples, strict=True)):
+        raise damaged
+    try:
+        found.values = verify_robustness(found.classifier, samples.points[places], claim)
+    except NotProvedError as reason:
+        raise UsageError(f"--checkpoint: it is damaged: {reason.message}", hint="remove it") from None
     found.shared = claim.shared
     found.margins = {(m.first, m.second): m for m in claim.margins}
     found.tried, found.methods = dict(resume.tried), {pair: resume.methods.get(pair, "") for pair in found.margins}

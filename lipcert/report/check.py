@@ -19,6 +19,7 @@ from lipcert.certificate import (
     verify_witness,
 )
 from lipcert.certificate.arithmetic import Arithmetic
+from lipcert.certificate.claim import RobustnessClaim
 from lipcert.certificate.encoding import (
     decode_box,
     decode_claim,
@@ -158,8 +159,8 @@ def check_robustness(
     """Prove the report's samples, which are these, for this model again, or raise CertificateError with what fails."""
     _check_identity(report, model)
     _check_unrolled(report, model)
-    query, result = report.data["query"], report.data["result"]
-    if query.get("data", {}).get("sha256") != samples.sha256:
+    query = report.data["query"]
+    if not isinstance(query.get("data"), dict) or query["data"].get("sha256") != samples.sha256:
         raise CertificateError("the report is about other data", hint="give --data and --labels as in the report's run")
     claim = decode_robustness(report.data.get("certificate"))
     places = [sample.index - samples.first for sample in claim.samples]
@@ -167,15 +168,7 @@ def check_robustness(
         raise CertificateError("the samples of the certificate are not rows of the data, in order")
     if any(sample.label != samples.labels[k] for k, sample in zip(places, claim.samples, strict=True)):
         raise CertificateError("the labels of the certificate are not those of the data")
-    eps = tuple(query.get("eps", ()))
-    if not all(isinstance(radius, float) for radius in eps):
-        raise CertificateError("query.eps: not a list of numbers")
-    stated = {name: result.get(name) for name in ("finished", "clean", "radii")}
-    if stated != accuracies(claim, eps) or report.data.get("samples") != [row(s, eps) for s in claim.samples]:
-        raise CertificateError("result and samples are not what the certificate says")
-    margins = [{"first": m.first, "second": m.second, "upper": m.claim.value} for m in claim.margins]
-    if [{k: v for k, v in m.items() if k != "method"} for m in report.data.get("margins", [])] != margins:
-        raise CertificateError("margins are not what the certificate says")
+    _check_stated(report, claim)
     if report.status != ("certified" if len(places) == len(samples.labels) else "inconclusive"):
         raise CertificateError(f"the report says {report.status}, with {len(places)} of {len(samples.labels)} samples")
     by = _arithmetic(strict)
@@ -185,6 +178,22 @@ def check_robustness(
     except UsageError as error:
         raise CertificateError(f"the query does not fit the model: {error.message}") from None
     return RobustnessCheck(len(places), _name(by, any(sample.balls for sample in claim.samples)))
+
+
+def _check_stated(report: RobustnessReport, claim: RobustnessClaim) -> None:
+    """CertificateError where the report says something else than its certificate."""
+    eps, result, margins = report.data["query"].get("eps"), report.data["result"], report.data.get("margins")
+    if not isinstance(eps, list) or not all(isinstance(radius, float) for radius in eps):
+        raise CertificateError("query.eps: not a list of numbers")
+    stated = {name: result.get(name) for name in ("finished", "clean", "radii")}
+    rows = [row(sample, tuple(eps)) for sample in claim.samples]
+    if stated != accuracies(claim, tuple(eps)) or report.data.get("samples") != rows:
+        raise CertificateError("result and samples are not what the certificate says")
+    known = [{"first": m.first, "second": m.second, "upper": m.claim.value} for m in claim.margins]
+    if not isinstance(margins, list) or not all(isinstance(margin, dict) for margin in margins):
+        raise CertificateError("margins: not a list of objects")
+    if [{name: value for name, value in margin.items() if name != "method"} for margin in margins] != known:
+        raise CertificateError("margins are not what the certificate says")
 
 
 def _problem(report: AnyReport, model: Model) -> Problem:

@@ -91,7 +91,8 @@ def _method_line(report: RobustnessReport) -> str:
     result, margins = report.data["result"], report.data["margins"]
     methods = [margin["method"] for margin in margins]
     counts = ", ".join(f"{methods.count(method)} by {method}" for method in sorted(set(methods)))
-    everywhere = f"constants of {len(margins)} margins ({counts})" if margins else "no constants of margins"
+    shared = "one constant for all margins" if report.data["certificate"]["shared"] else "no constants of margins"
+    everywhere = f"constants of {len(margins)} margins ({counts})" if margins else shared
     local = ", then ball by ball" if result["local"] else ""
     ended = "   time for constants was up" if result["timed_out"] else ""
     return f"{everywhere}{local}, {result['seconds']:.2f} s{ended}"

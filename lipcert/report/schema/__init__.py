@@ -22,6 +22,12 @@ def monotone_schema() -> dict[str, Any]:
     return _with_definitions(_read("monotone-1.json"))
 
 
+def robustness_schema() -> dict[str, Any]:
+    """That of `lipcert/certify/1`, as written by `lipcert certify --json`."""
+    schema = _with_definitions(_read("certify-1.json"))
+    return {**schema, "$defs": {**reach_schema()["$defs"], **schema["$defs"]}}
+
+
 def _with_definitions(schema: dict[str, Any]) -> dict[str, Any]:
     """A schema that stands alone: with the definitions that it shares with report-1.json."""
     return {**schema, "$defs": {**report_schema()["$defs"], **schema["$defs"]}}
