@@ -37,10 +37,16 @@ class Target:
 
 @dataclass(frozen=True, eq=False)
 class Around:
-    """What is proven of a sample's balls, smaller ones first; a radius, and a point in its ball of another class."""
+    """The ball that proves the largest radius, if any does; a radius, and a point in its ball of another class."""
 
     balls: tuple[BallClaim, ...]
     counterexample: tuple[float, np.ndarray] | None = None
+
+
+def _around(target: Target, found: list[BallClaim], counterexample: tuple[float, np.ndarray] | None = None) -> Around:
+    radii = [radius_in(ball, target.predicted, target.margins) for ball in found]
+    best = int(np.argmax(radii)) if any(radii) else len(found)
+    return Around(tuple(found[best : best + 1]), counterexample)
 
 
 def prove_balls(classifier: Classifier, targets: Sequence[Target], seconds: float, device: str) -> Iterator[Around]:
@@ -74,16 +80,15 @@ def _finished(classifier: Classifier, target: Target, found: list[BallClaim], de
         seconds = (1 - SHARE) * (deadline - time.monotonic())
         better, point = _by_branching(classifier, target, ball, seconds, device)
         if point is not None:
-            return Around(tuple(found), (ball.eps, point))
+            return _around(target, found, (ball.eps, point))
         if better is None:
-            ball = _by_constants(classifier, target, ball, deadline, device)
-            return Around((*found, ball) if radius_in(ball, target.predicted, target.margins) > 0 else tuple(found))
+            return _around(target, [*found, _by_constants(classifier, target, ball, deadline, device)])
         found.append(better)
         if len(found) < len(target.radii) and time.monotonic() < deadline:
             eps = target.radii[len(found)]
             (next_ball,) = _by_boxes(classifier, [(target, eps)], deadline - time.monotonic(), device)
             found += [] if next_ball is None else [next_ball]
-    return Around(tuple(found))
+    return _around(target, found)
 
 
 def _holds(ball: BallClaim, target: Target) -> bool:
@@ -104,19 +109,28 @@ def _by_boxes(
             if t.predicted == predicted and (ball := balls[k]) is not None and not _holds(ball, t)
         ]
         some = [problems[k] for k in again]
-        for k, slopes in zip(again, _slopes(some, device), strict=True):
+        for k, slopes in zip(again, _slopes(some, seconds, device), strict=True):
             better = _ball(problems[k], asked[k][1], slopes, seconds, device) if slopes else None
             balls[k] = better or balls[k]
     return balls
 
 
-def _slopes(problems: list[Problem], device: str) -> Sequence[tuple[Slopes, ...]]:
+def _slopes(problems: list[Problem], seconds: float, device: str) -> Sequence[tuple[Slopes, ...]]:
+    """For each problem; none where there is no time for them, or nothing to search for."""
+    nothing: list[tuple[Slopes, ...]] = [()] * len(problems)
     if not problems or is_implicit(problems[0]):
-        return [()] * len(problems)
+        return nothing
+    by, deadline = Arithmetic(), time.monotonic() + seconds * len(problems)
+
+    def tick() -> None:
+        if time.monotonic() > deadline:
+            raise OutOfTime
+
+    by.tick = tick
     try:
-        return find_slopes(problems, device, Arithmetic())
-    except NotProvedError:  # what the search cannot follow has none
-        return [()] * len(problems)
+        return find_slopes(problems, device, by)
+    except (NotProvedError, OutOfTime):
+        return nothing
 
 
 def _ball(problem: Problem, eps: float, slopes: tuple[Slopes, ...], seconds: float, device: str) -> BallClaim | None:

@@ -75,7 +75,7 @@ def honest() -> tuple[Classifier, np.ndarray, RobustnessClaim]:
     points = rng.standard_normal((7, 3))
     labels = classes_at(classifier.graph, points)
     labels[0] = (labels[0] + 1) % 4
-    asked = Asked(2.0, (0.1, 0.3, 0.6), local=True, timeout=0.2, local_seconds=0.4, device="cpu", steps=10)
+    asked = Asked(2.0, (0.1, 0.3, 0.6), local=True, timeout=10, local_seconds=0.4, device="cpu", steps=10)
     claim = solve_robustness(classifier, points, labels, 0, asked).claim()
     assert any(s.balls for s in claim.samples)
     assert any(a.eps > 0 for s in claim.samples for a in s.attacks)

@@ -47,7 +47,7 @@ def labels(network: Model) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def report(network: Model, labels: np.ndarray) -> RobustnessReport:
-    return lipcert.certify(network, X, labels, eps=EPS, local=True, local_timeout=0.5, timeout=1)
+    return lipcert.certify(network, X, labels, eps=EPS, local=True, local_timeout=0.5, timeout=10)
 
 
 def test_the_report_says_what_its_rows_say(report: RobustnessReport, network: Model, labels: np.ndarray) -> None:
@@ -151,7 +151,7 @@ def test_a_run_that_is_killed_goes_on(
 ) -> None:
     """20 trials at random moments: no sample that was kept is done again, and all files are whole."""
     rng, file = np.random.default_rng(0), tmp_path / "kept.json"
-    options: dict[str, Any] = {"eps": EPS, "local": True, "local_timeout": 0.5, "timeout": 1, "checkpoint": file}
+    options: dict[str, Any] = {"eps": EPS, "local": True, "local_timeout": 0.1, "timeout": 10, "checkpoint": file}
     kept: list[Data] = []
     left = 0
 
@@ -184,7 +184,7 @@ def test_an_interrupt_leaves_what_is_done(network: Model, labels: np.ndarray) ->
         if len(outcome.samples) == 3:
             raise KeyboardInterrupt
 
-    part = lipcert.certify(network, X, labels, eps=EPS, timeout=1, on_step=step)
+    part = lipcert.certify(network, X, labels, eps=EPS, timeout=10, on_step=step)
     assert part.status == "inconclusive"
     assert (part.data["result"]["finished"], len(part.samples)) == (3, 3)
     found = lipcert.check(part, network, data=X, labels=labels)
