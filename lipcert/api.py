@@ -315,7 +315,7 @@ def certify(
     local_timeout: float | None = None,
     device: str = "auto",
     attack_steps: int = 40,
-    restarts: int = 5,
+    restarts: int = 10,
     checkpoint: str | Path | None = None,
     on_step: Callable[[str, RobustnessOutcome], None] = lambda what, outcome: None,
 ) -> RobustnessReport:

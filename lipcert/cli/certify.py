@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     "--local-timeout", type=click.FloatRange(min=0), metavar="S", help="Seconds for each sample's balls  [default: 10]"
 )
 @click.option("--attack-steps", type=click.IntRange(min=1), default=40, show_default=True, help="Of the attack (PGD).")
-@click.option("--restarts", type=click.IntRange(min=1), default=5, show_default=True, help="Of the attack.")
+@click.option("--restarts", type=click.IntRange(min=1), default=10, show_default=True, help="Of the attack.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda: where to search.")
 @click.option("--unrolled", is_flag=True, help="Read Loops step by step, not as the fixed points that they tend to.")
 @click.option("--checkpoint", metavar="FILE", help="Keep what is proven in FILE; go on from there if it exists.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -56,7 +57,7 @@ class Asked:
     local_seconds: float = LOCAL_SECONDS
     device: str = "auto"
     steps: int = 40
-    restarts: int = 5
+    restarts: int = 10
 
     def __post_init__(self) -> None:
         if not self.eps:
@@ -151,6 +152,9 @@ class _Samples:
     margins: np.ndarray
     """(samples, outputs) of what the predicted class is above the others, at least."""
 
+    means: np.ndarray
+    """(outputs, inputs) of the samples of each label; NaN where there are none."""
+
     wrong: np.ndarray
     """(samples,) whether the label is proven not to be above all others."""
 
@@ -167,9 +171,11 @@ def _evaluated(classifier: Classifier, points: np.ndarray, labels: np.ndarray, f
     predicted = (low / 2 + high / 2).argmax(axis=1)
     room = ROOM * np.maximum(np.abs(low), np.abs(high)).max(axis=1, keepdims=True)
     margins = margins_of((low, high), predicted) - room
-    return _Samples(
-        problem, points, labels, first, there, predicted, margins, misclassified((low - room, high), labels)
-    )
+    means = np.full((problem.size_out, problem.size_in), np.nan)
+    for label in np.unique(labels):
+        means[label] = points[labels == label].mean(axis=0)
+    wrong = misclassified((low - room, high), labels)
+    return _Samples(problem, points, labels, first, there, predicted, margins, means, wrong)
 
 
 def _resumed(outcome: RobustnessOutcome, resume: Resumed, samples: _Samples) -> None:
@@ -228,7 +234,7 @@ def _certified(
     classifier = outcome.constants.classifier
     classes = samples.predicted[chosen]
     radii = radii_of(samples.margins[chosen], outcome.constants.values[classes])
-    attacks = _attacked(classifier, samples, chosen, asked)
+    attacks = _attacked(classifier, samples, chosen, radii, asked)
     known = {k: (radius, found) for k, radius, found in zip(chosen, radii.tolist(), attacks, strict=True)}
     wanted = {k: _wanted(samples, k, *known[k], asked) for k in chosen} if asked.local else {}
     going = [k for k in chosen if wanted.get(k)]
@@ -264,23 +270,32 @@ def _sample(
 
 
 def _attacked(
-    classifier: Classifier, samples: _Samples, chosen: Sequence[int], asked: Asked
+    classifier: Classifier, samples: _Samples, chosen: Sequence[int], radii: np.ndarray, asked: Asked
 ) -> list[tuple[Attack, ...]]:
-    """For each sample the attack in the smallest ball in which one is proven: of radius 0 if it is misclassified."""
+    """For each sample the attack in the smallest ball in which one is proven: of radius 0 if it is misclassified.
+
+    `radii` (chosen,) are proven already: there a single start is enough, which would show that a proof is wrong.
+    """
     import torch
 
-    from lipcert.methods.device import choose_device
+    from lipcert.methods.device import choose_device, idle_threads
     from lipcert.methods.lower.attack import Effort, find_attacks
     from lipcert.methods.lower.torch_network import TorchNetwork
 
     network = TorchNetwork(samples.problem, choose_device(asked.device), torch.float32)
-    effort = Effort(asked.steps, asked.restarts)
+    proven = dict(zip(chosen, radii.tolist(), strict=True))
     wrong = [k for k in chosen if samples.wrong[k]]
     found = {k: Attack(0.0, samples.points[k], samples.equilibria[k]) for k in wrong}
     for eps in asked.eps:
-        left = np.array([k for k in chosen if k not in found], dtype=int)
-        near = find_attacks(network, samples.points[left], samples.labels[left], eps, effort)
-        found |= _confirmed(classifier, samples, left, eps, near)
+        left = [k for k in chosen if k not in found]
+        for some, restarts in (
+            ([k for k in left if proven[k] >= eps], 1),
+            ([k for k in left if proven[k] < eps], asked.restarts),
+        ):
+            effort, at = Effort(asked.steps, restarts), np.array(some, dtype=int)
+            with idle_threads():
+                near = find_attacks(network, samples.points[at], samples.labels[at], samples.means, eps, effort)
+            found |= _confirmed(classifier, samples, at, eps, near)
     return [(found[k],) if k in found else () for k in chosen]
 
 
@@ -293,11 +308,10 @@ def _confirmed(
     own = values[np.arange(len(chosen)), samples.labels[chosen]]
     room = ROOM * np.abs(values).max(axis=1, initial=0.0)
     seen = np.any(values > (own + room)[:, None], axis=1)
-    chosen, points = chosen[seen], points[seen]
-    try:
-        there = equilibria_at(samples.problem, points, by)
-    except NotProvedError:  # of an implicit layer whose solution at a point was not found
-        return {}
-    attacks = [Attack(eps, point, solutions) for point, solutions in zip(points, there, strict=True)]
-    holds = attacks_hold(classifier, samples.points[chosen], samples.labels[chosen], attacks, by)
-    return {k: attack for k, attack, held in zip(chosen.tolist(), attacks, holds.tolist(), strict=True) if held}
+    attacks: dict[int, Attack] = {}
+    for k, point in zip(chosen[seen].tolist(), points[seen], strict=True):
+        with suppress(NotProvedError):  # of an implicit layer whose solution at a point was not found
+            attacks[k] = Attack(eps, point, equilibria_at(samples.problem, point[None], by)[0])
+    at = np.array(list(attacks), dtype=int)
+    holds = attacks_hold(classifier, samples.points[at], samples.labels[at], list(attacks.values()), by)
+    return {k: attack for (k, attack), held in zip(attacks.items(), holds.tolist(), strict=True) if held}

@@ -1,7 +1,8 @@
 """Misclassified points near samples: projected gradient steps (Madry et al. 2018) on margins, with restarts.
 
-The first two starts go for whichever class is next, the others for one class each (Gowal et al. 2019). What is found is
-a candidate: certificate.robustness proves that it is misclassified, and in the ball.
+The first start is the sample itself, and goes for whichever class is next; the others go for one class each (Gowal et
+al. 2019), from the end of the ball that lies towards the mean of that class: where networks are flat around their data,
+gradients at the sample lead nowhere. What is found is a candidate, which certificate.robustness proves.
 """
 
 from __future__ import annotations
@@ -36,42 +37,54 @@ class Effort:
     """How hard to look."""
 
     steps: int = 40
-    restarts: int = 5
+    restarts: int = 10
 
 
 def find_attacks(
     network: TorchNetwork,
     points: np.ndarray,
     labels: np.ndarray,
+    means: np.ndarray,
     eps: float,
     effort: Effort = Effort(),
     seed: int = 0,
 ) -> np.ndarray:
-    """(K, inputs) for each sample the point of its ball at which its label's output is least above another one."""
+    """(K, inputs) for each sample the point of its ball at which its label's output is least above another one.
+
+    `means` (classes, inputs) of samples of each class; NaN where there are none.
+    """
     per_point = sum(
         op.work for node in network.problem.graph.nodes if isinstance(node, Affine) for op in node.operators
     )
     step = max(1, WORK // max(1, per_point * effort.restarts))
     parts = [
-        _attack(network, points[i : i + step], labels[i : i + step], eps, effort, seed)
+        _attack(network, points[i : i + step], labels[i : i + step], means, eps, effort, seed)
         for i in range(0, len(points), step)
     ]
     return np.concatenate(parts) if parts else points
 
 
 def _attack(
-    network: TorchNetwork, points: np.ndarray, labels: np.ndarray, eps: float, effort: Effort, seed: int
+    network: TorchNetwork,
+    points: np.ndarray,
+    labels: np.ndarray,
+    means: np.ndarray,
+    eps: float,
+    effort: Effort,
+    seed: int,
 ) -> np.ndarray:
     import torch
 
     norm, dtype, device = network.problem.query.norm_in, network.dtype, network.device
     (count, inputs), restarts = points.shape, effort.restarts
-    generator = torch.Generator().manual_seed(seed)
     center = torch.as_tensor(points, dtype=dtype, device=device).repeat(restarts, 1)
     label = torch.as_tensor(labels, device=device).repeat(restarts)
     goals = _goals(network, center[:count], label[:count], restarts)
-    start = torch.randn((restarts * count, inputs), generator=generator).to(center)
+    start = torch.randn((restarts * count, inputs), generator=torch.Generator().manual_seed(seed)).to(center)
     start[:count] = 0.0
+    first = slice(count, means.shape[0] * count)  # later ones go for a class once more
+    towards = torch.as_tensor(means, dtype=dtype, device=device)[goals[first]] - center[first]
+    start[first] = torch.where(towards.isfinite(), towards.sign() if norm == math.inf else towards, start[first])
     offset = eps * _inside(start, norm)
     best, least = offset.clone(), torch.full((restarts * count,), math.inf, dtype=dtype, device=device)
     for share in (*np.geomspace(FIRST, LAST, effort.steps), 0.0):
@@ -99,8 +112,8 @@ def _goals(network: TorchNetwork, center: torch.Tensor, label: torch.Tensor, res
         outputs[torch.arange(len(label)), label] = -math.inf
         order = outputs.argsort(dim=1, descending=True)
     classes = order.shape[1] - 1
-    goals = [order[:, (k - 2) % classes] if k >= 2 else torch.full_like(label, -1) for k in range(restarts)]
-    return torch.cat(goals)
+    goals = [order[:, k % classes] for k in range(restarts - 1)]
+    return torch.cat([torch.full_like(label, -1), *goals])
 
 
 def _margin(outputs: torch.Tensor, label: torch.Tensor, goals: torch.Tensor) -> torch.Tensor:
