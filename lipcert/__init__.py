@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lipcert.api import (
         bound,
         bound_many,
+        certify,
         check,
         compare,
         layer_norms,
@@ -33,6 +34,7 @@ __all__ = [
     "Report",
     "bound",
     "bound_many",
+    "certify",
     "check",
     "compare",
     "conv_norm",

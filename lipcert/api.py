@@ -18,7 +18,6 @@ from lipcert.problem import (
     AllOutputs,
     Ball,
     Everywhere,
-    Margin,
     OutputChoice,
     Problem,
     Query,
@@ -28,19 +27,23 @@ from lipcert.problem import (
     pose,
     together,
 )
+from lipcert.problem.samples import Samples, Source, check_labels, given_samples, read_samples, stated_source
 from lipcert.report import CheckResult, Report, check_report
 from lipcert.report.check import (
     MonotoneCheck,
     ReachCheck,
+    RobustnessCheck,
     check_digest,
     check_monotone,
     check_reach,
+    check_robustness,
     stated_templates,
     stated_unrolled,
 )
 from lipcert.report.monotone import MonotoneReport
 from lipcert.report.reach import ReachReport, ReachReports
 from lipcert.report.reading import AnyReport, Stored, read_stored
+from lipcert.report.robustness import RobustnessReport
 from lipcert.templates import Template, read_template
 
 if TYPE_CHECKING:
@@ -49,6 +52,7 @@ if TYPE_CHECKING:
 
     from lipcert.planning import Outcome
     from lipcert.planning.layers import LayerNorms
+    from lipcert.planning.robustness import RobustnessOutcome
     from lipcert.report.comparison import Comparison
 
 
@@ -306,33 +310,144 @@ def check(
     model: str | Path | onnx.ModelProto | Model,
     *,
     strict: bool = False,
-) -> CheckResult | ReachCheck | MonotoneCheck:
+    data: Any = None,
+    labels: Any = None,
+) -> CheckResult | ReachCheck | MonotoneCheck | RobustnessCheck:
     """Prove a report's bounds again, from its evidence and the model; raises CertificateError saying what fails.
 
-    `strict` proves in ball arithmetic (Arb) instead of float64 with error terms.
+    `strict` proves in ball arithmetic (Arb) instead of float64 with error terms. `data` and `labels` are those of
+    `certify`, which are else read from the files that its report names.
 
         >>> report = lipcert.bound("models/digits_relu.onnx")
         >>> lipcert.check(report, "models/digits_relu.onnx").upper <= report.upper
         True
     """
-    if not isinstance(report, Report | ReachReport | MonotoneReport):
+    if not isinstance(report, Report | ReachReport | MonotoneReport | RobustnessReport):
         report = read_report(report)
-    if isinstance(model, Model):
-        return _checked(report, model, strict)
+    if (data is not None or labels is not None) and not isinstance(report, RobustnessReport):
+        raise UsageError("--data and --labels are for reports of certify, which this one is not")
+    loaded = model if isinstance(model, Model) else _stated_model(report, model)
+    if isinstance(report, RobustnessReport):
+        return check_robustness(report, loaded, _stated_samples(report, loaded, data, labels), strict=strict)
+    if isinstance(report, ReachReport):
+        return check_reach(report, loaded, strict=strict)
+    if isinstance(report, MonotoneReport):
+        return check_monotone(report, loaded, strict=strict)
+    return check_report(report, loaded, strict=strict)
+
+
+def _stated_model(report: AnyReport, model: str | Path | onnx.ModelProto) -> Model:
+    """The model, read as the report says."""
     check_digest(report, model_digest(model), str(model) if isinstance(model, str | Path) else "<memory>")
     try:
-        loaded = load(model, templates=stated_templates(report), unrolled=stated_unrolled(report))
+        return load(model, templates=stated_templates(report), unrolled=stated_unrolled(report))
     except (UsageError, UnsupportedModelError) as error:
         raise CertificateError(f"the model cannot be read as the report says: {error.message}") from None
-    return _checked(report, loaded, strict)
 
 
-def _checked(report: AnyReport, model: Model, strict: bool) -> CheckResult | ReachCheck | MonotoneCheck:
-    if isinstance(report, ReachReport):
-        return check_reach(report, model, strict=strict)
-    if isinstance(report, MonotoneReport):
-        return check_monotone(report, model, strict=strict)
-    return check_report(report, model, strict=strict)
+def certify(
+    model: str | Path | onnx.ModelProto | torch.nn.Module | Model,
+    data: Any,
+    labels: Any = None,
+    *,
+    eps: float | Sequence[float],
+    example: Any = None,
+    norm: Any = 2,
+    output: str = "",
+    local: bool = False,
+    labels_column: int | None = None,
+    rows: tuple[int, int] | None = None,
+    skip_columns: int = 0,
+    scale: float = 1.0,
+    layout: str = "chw",
+    timeout: float | None = None,
+    local_timeout: float | None = None,
+    device: str = "auto",
+    attack_steps: int = 40,
+    restarts: int = 10,
+    checkpoint: str | Path | None = None,
+    on_step: Callable[[str, RobustnessOutcome], None] = lambda what, outcome: None,
+) -> RobustnessReport:
+    """Certify which samples keep their label in all of the ball of each radius `eps` around them (in l_norm).
+
+    `data` (samples first) and `labels` are arrays, or npy, npz or csv files; labels may be a column of the csv.
+    Radii follow from proven Lipschitz constants of margins everywhere, for which there are `timeout` seconds; with
+    `local`, samples that these do not do for are proven ball by ball, `local_timeout` seconds each. An attack (PGD)
+    shows from above how much is missing. With a `checkpoint` file a run goes on where it was stopped.
+
+        >>> x, y = np.full((2, 64), 0.5), np.array([8, 8])
+        >>> report = lipcert.certify("models/digits_relu.onnx", x, y, eps=[0.01, 0.1], timeout=0)
+        >>> report.certified_accuracy[0.01] <= report.attack_accuracy[0.01]
+        True
+    """
+    from lipcert.certificate.robustness import Classifier
+    from lipcert.planning.robustness import LOCAL_SECONDS, Asked, solve_robustness
+    from lipcert.planning.solve import DEFAULT_TIMEOUT
+    from lipcert.report.checkpoint import SampleCheckpoint
+    from lipcert.report.robustness import build_robustness, describe_query
+    from lipcert.report.writing import check_writable
+
+    asked = Asked(
+        parse_norm(norm, "norm"),
+        tuple(float(radius) for radius in (eps if isinstance(eps, Sequence | np.ndarray) else (eps,))),
+        output,
+        local,
+        DEFAULT_TIMEOUT if timeout is None else timeout,
+        LOCAL_SECONDS if local_timeout is None else local_timeout,
+        device,
+        attack_steps,
+        restarts,
+    )
+    if checkpoint is not None:
+        check_writable(str(checkpoint), "--checkpoint")
+    loaded = load(model, example=example)
+    if loaded.templates:
+        raise UsageError("certify: attacks do not know what a template stands for", hint="leave it out")
+    _check_output(loaded, output)
+    source = Source(_path(data), _path(labels), labels_column, rows, skip_columns, scale, layout)
+    samples = _samples(loaded, source, data, labels)
+    classifier = Classifier(loaded.graph, asked.norm, output)
+    check_labels(samples, classifier.posed(AllOutputs()).size_out)
+    kept, resume = None, None
+    if checkpoint is not None:
+        query = describe_query(source, samples, asked.norm, asked.eps, output)
+        kept = SampleCheckpoint(checkpoint, loaded, {**query, "local": local})
+        resume = kept.read()
+    try:
+        outcome = solve_robustness(
+            classifier,
+            samples.points,
+            samples.labels,
+            samples.first,
+            asked,
+            resume=resume,
+            on_step=on_step,
+            save=lambda outcome: None if kept is None else kept.save(outcome),
+        )
+    except UnsupportedModelError as error:
+        raise UnsupportedModelError(f"{loaded.path}: {error.message}", hint=error.hint) from None
+    if kept is not None:
+        kept.save(outcome, last=True)
+    return build_robustness(loaded, source, samples, asked, outcome)
+
+
+def _stated_samples(report: RobustnessReport, model: Model, data: Any, labels: Any) -> Samples:
+    """The data of a report of certify: those given, else those that it names."""
+    source = stated_source(report.data["query"].get("data"))
+    source = replace(source, data=_path(data) or source.data, labels=_path(labels) or source.labels)
+    return _samples(model, source, data, labels)
+
+
+def _path(given: Any) -> str:
+    """Of a file; "" for arrays and nothing."""
+    return str(given) if isinstance(given, str | Path) else ""
+
+
+def _samples(model: Model, source: Source, data: Any, labels: Any) -> Samples:
+    shape = model.inputs[0].shape if len(model.inputs) == 1 else (sum(size_of(t.shape) for t in model.inputs),)
+    if data is None or isinstance(data, str | Path):
+        return read_samples(source, shape)
+    return given_samples(source, data, labels, shape)
 
 
 def reach(
@@ -489,10 +604,12 @@ def render_html(
 def _stored(report: AnyReport | Stored | str | Path) -> Stored:
     if isinstance(report, Stored):
         return report
-    return Stored(report) if isinstance(report, Report | ReachReport | MonotoneReport) else read_stored(report)
+    return read_stored(report) if isinstance(report, str | Path) else Stored(report)
 
 
-def _check_claims(report: AnyReport, model: str | Path) -> CheckResult | ReachCheck | MonotoneCheck | None:
+def _check_claims(
+    report: AnyReport, model: str | Path
+) -> CheckResult | ReachCheck | MonotoneCheck | RobustnessCheck | None:
     """As `check`; None where the report is about this model, and claims nothing that could be checked."""
     if report.status == "inconclusive" and not isinstance(report, MonotoneReport):
         check_digest(report, model_digest(model), str(model))
@@ -551,7 +668,7 @@ def _region(region: Region | None, center: Any, eps: float | None, ball: Any, qu
 def _outputs(outputs: int | list[int] | tuple[int, ...] | OutputChoice | None) -> OutputChoice:
     if outputs is None:
         return AllOutputs()
-    if isinstance(outputs, AllOutputs | SomeOutputs | Margin):
+    if isinstance(outputs, OutputChoice):
         return outputs
     indices = (outputs,) if isinstance(outputs, int) else tuple(outputs)
     if not indices:

@@ -19,7 +19,7 @@ from lipcert.cli.main import run
 from tests.helpers.paths import MODELS, ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-TIMED = ("bound", "reach", "monotone", "compare")
+TIMED = ("bound", "reach", "monotone", "compare", "certify")
 """Commands that would take longer than there is time for here."""
 
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)

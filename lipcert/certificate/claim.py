@@ -336,3 +336,66 @@ class Witness:
     point: np.ndarray
     direction: np.ndarray
     equilibria: tuple[Equilibrium, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class MarginClaim:
+    """The Lipschitz constant of output `first` minus output `second`, and so of its negative: the claim's value."""
+
+    first: int
+    second: int
+    claim: Claim
+
+
+@dataclass(frozen=True, eq=False)
+class BallClaim:
+    """Over the closed ball of radius `eps` around a sample, what is known of the margins of its class.
+
+    `box`: of the margins against the other classes, in order. `margins`: constants over the ball, where the box is not
+    above zero.
+    """
+
+    eps: float
+    box: BoxClaim
+    margins: tuple[MarginClaim, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Attack:
+    """A point in the closed ball of radius `eps` around a sample at which its label is not above all other outputs.
+
+    Radius 0, and the sample itself, where that is misclassified.
+    """
+
+    eps: float
+    point: np.ndarray
+    equilibria: tuple[Equilibrium, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class SampleClaim:
+    """In the closed ball of this radius around row `index` of the data, output `predicted` is above all others.
+
+    A radius of zero or less claims nothing. `balls`: proofs for this sample alone. `attacks`: against its label, for
+    increasing radii. `equilibria`: of implicit layers at the sample.
+    """
+
+    index: int
+    label: int
+    predicted: int
+    radius: float
+    balls: tuple[BallClaim, ...] = ()
+    attacks: tuple[Attack, ...] = ()
+    equilibria: tuple[Equilibrium, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class RobustnessClaim:
+    """Samples, and the Lipschitz constants of margins that their radii follow from: certificate.robustness.
+
+    `shared`: of all outputs in l2, times sqrt(2) one of every margin; at most one. `margins` of pairs, in order.
+    """
+
+    shared: tuple[Claim, ...]
+    margins: tuple[MarginClaim, ...]
+    samples: tuple[SampleClaim, ...]

@@ -17,10 +17,19 @@ from typing import Any
 
 import numpy as np
 
-from lipcert.certificate.claim import BoxClaim, Claim, Extremes, MonotoneClaim, Rows, Slope, Witness
+from lipcert.certificate.claim import (
+    BoxClaim,
+    Claim,
+    Extremes,
+    MonotoneClaim,
+    RobustnessClaim,
+    Rows,
+    Slope,
+    Witness,
+)
 from lipcert.errors import CertificateError, UsageError
 from lipcert.problem import Query, norm_name, parse_norm
-from lipcert.problem.outputs import AllOutputs, Margin, SomeOutputs
+from lipcert.problem.outputs import AllOutputs, Margin, Margins, SomeOutputs
 from lipcert.problem.regions import Ball, Box, Everywhere
 
 MAX_ARRAY_BYTES = 2**30
@@ -28,7 +37,7 @@ MAX_DEPTH = 32
 MAX_RANK = 8
 
 _REGIONS = {"everywhere": Everywhere, "ball": Ball, "box": Box}
-_OUTPUTS = {"all": AllOutputs, "some": SomeOutputs, "margin": Margin}
+_OUTPUTS = {"all": AllOutputs, "some": SomeOutputs, "margin": Margin, "margins": Margins}
 
 
 def encode(item: Any) -> Any:
@@ -68,6 +77,10 @@ def decode_extremes(data: Any) -> Extremes:
 
 def decode_monotone(data: Any) -> MonotoneClaim:
     return _decode(MonotoneClaim, data, "certificate", 0)
+
+
+def decode_robustness(data: Any) -> RobustnessClaim:
+    return _decode(RobustnessClaim, data, "certificate", 0)
 
 
 def decode_slope(data: Any) -> Slope:

@@ -18,6 +18,7 @@ _COMMANDS = {
     "compare": "Bound two networks, and say whether the constant certainly changed.",
     "init": "Write a first policy for lipcert gate.",
     "gate": "Hold every network of a policy to its limits, in CI.",
+    "certify": "Certify the robust accuracy of a classifier on data.",
     "check": "Re-verify a report against its model.",
     "report": "Show a stored report again, on the terminal or as an HTML page.",
     "inspect": "Show what lipcert sees in a model.",

@@ -29,3 +29,18 @@ def progress(first: str, enabled: bool = True) -> Iterator[Callable[[str, float 
     finally:
         timer.cancel()
         status.stop()
+
+
+@contextmanager
+def progress_bar(first: str, enabled: bool = True) -> Iterator[Callable[[str, int, int], None]]:
+    """Yields say(what, done, of how many): the same with a bar where there is something to count."""
+    if not enabled or not sys.stderr.isatty():
+        yield lambda what, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(first, total=None)
+        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)

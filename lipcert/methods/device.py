@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from lipcert.arithmetic.threads import free_cores
 from lipcert.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,3 +25,16 @@ def choose_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"--device: {name!r} is not available here: {error}", hint="use auto, cpu or cuda") from None
     return device
+
+
+@contextmanager
+def idle_threads() -> Iterator[None]:
+    """In which torch uses no more threads than there are cores that nobody else computes on: those that wait spin."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(free_cores())
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

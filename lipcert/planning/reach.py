@@ -19,7 +19,7 @@ from lipcert.methods.boxes import Chosen, choose_boxes, choose_net, in_pairs, is
 from lipcert.methods.implicit import equilibria_at, with_equilibria
 from lipcert.methods.local.branch import FEW_INPUTS
 from lipcert.methods.local.inputs import few_inputs
-from lipcert.methods.local.reach import Attained, branched_trees, halved_trees
+from lipcert.methods.local.reach import AboveZero, Attained, branched_trees, halved_trees
 from lipcert.methods.lower.extremes import find_extremes
 from lipcert.methods.product.method import for_lipsdp_only
 from lipcert.planning.solve import DEFAULT_TIMEOUT, check_timeout, patience
@@ -90,9 +90,48 @@ def solve_reach(problem: Problem, *, timeout: float | None = None, exact: bool =
         if len(boxes):
             low, high = np.maximum(low, boxes[:, 0]), np.minimum(high, boxes[:, 1])
         seen = attained.lowest, attained.highest
-    claim = BoxClaim(*roomy((low, high)), chosen.linear, trees, chosen.slopes, problem.equilibria, posed is not problem)
-    verify_box(problem, claim, progress.arithmetic)
+    claim = box_claim(problem, chosen, posed, (low, high), trees, progress)
     return ReachOutcome(claim, _extremes(problem, seen, progress), time.monotonic() - started)
+
+
+@np.errstate(all="ignore")
+def quick_box(problem: Problem, progress: Progress) -> BoxClaim:
+    """A proven box without branching, and without a look at what is attained; NotProvedError where there is none."""
+    problem = with_equilibria(problem, progress.arithmetic)
+    chosen, posed = choose_form(problem, progress)
+    return box_claim(problem, chosen, posed, chosen.boxes[posed.y], (), progress)
+
+
+@np.errstate(all="ignore")
+def positive_box(problem: Problem, values: np.ndarray, progress: Progress) -> tuple[BoxClaim | None, np.ndarray | None]:
+    """A proven box, branched until all outputs are above zero, of which these are the values at the center.
+
+    Or else a point at which one is seen to be below zero; None for both where the network is not branched over.
+    """
+    if for_lipsdp_only(problem) is not None:
+        return None, None
+    by, wanted = progress.arithmetic, AboveZero(problem, values)
+    chosen = choose_boxes(problem, progress)
+    if not chosen.linear:
+        return None, None
+    net = choose_net(problem, progress)
+    trees = branched_trees(problem, net, wanted, replace(progress, gap=1.0))
+    if not trees or wanted.refuted:
+        return None, wanted.worst
+    found = np.array([tree_box(problem, tree, j, net.net, by) for j, tree in enumerate(trees)])
+    low, high = chosen.boxes[problem.y]
+    box = np.maximum(low, found[:, 0]), np.minimum(high, found[:, 1])
+    return box_claim(problem, chosen, problem, box, trees, progress), None
+
+
+def box_claim(
+    problem: Problem, chosen: Chosen, posed: Problem, box: Bounds, trees: tuple[Tree, ...], progress: Progress
+) -> BoxClaim:
+    """Verified, with a little room."""
+    low, high = roomy(box)
+    claim = BoxClaim(low, high, chosen.linear, trees, chosen.slopes, problem.equilibria, posed is not problem)
+    verify_box(problem, claim, progress.arithmetic)
+    return claim
 
 
 def _instead(problem: Problem, progress: Progress) -> str:

@@ -66,6 +66,7 @@ def solve(
     solver: str = "native",
     exact: bool = False,
     lower: bool = True,
+    enough: float = 0.0,
     resume: Resumed | None = None,
     slopes: tuple[Slopes, ...] | None = None,
     on_step: Callable[[str, Outcome], None] = lambda what, outcome: None,
@@ -76,6 +77,7 @@ def solve(
     Raises UnsupportedModelError where a node is not Lipschitz over the region, as far as its box tells.
     `solver` finds the multipliers of LipSDP: native, clarabel, scs or mosek.
     `gap` stops early once upper / lower is at most this. `exact` branches over the region until it is (default 1.01).
+    `enough` is an upper bound below which none is looked for.
     `slopes` have been searched for over the region before (methods.boxes.find_slopes).
     `resume` is where an earlier run ended; `save` is told now and then, and at the end of branching, how far it is.
     A KeyboardInterrupt ends the run with what is verified so far.
@@ -132,7 +134,7 @@ def solve(
         methods = [m for m in methods if not isinstance(m, LocalMethod)]
     try:
         with idle_cores():
-            _run(problem, methods, outcome, progress, gap, on_step)
+            _run(problem, methods, outcome, progress, gap, enough, on_step)
     except KeyboardInterrupt:
         outcome.interrupted = True
     if outcome.upper is not None and outcome.lower > outcome.upper:
@@ -192,6 +194,7 @@ def _run(
     outcome: Outcome,
     progress: Progress,
     gap: float | None,
+    enough: float,
     on_step: Callable[[str, Outcome], None],
 ) -> None:
     began = time.monotonic()
@@ -206,6 +209,8 @@ def _run(
         if gap is not None or time.monotonic() - began > LOWER_BOUND_AFTER:
             progress.attained()
         if progress.remaining() < 0 or (gap is not None and outcome.gap is not None and outcome.gap <= gap):
+            break
+        if outcome.upper is not None and outcome.upper <= enough:
             break
     if outcome.claim is None and (obstacle := find_obstacle(problem)) is not None:
         raise UnsupportedModelError(obstacle, hint=hint(problem))

@@ -1,7 +1,7 @@
 """What is being asked of a network: norms, a region, a choice of inputs and outputs."""
 
 from lipcert.problem.norms import Norm, dual, norm_name, parse_norm
-from lipcert.problem.outputs import AllOutputs, Margin, OutputChoice, SomeOutputs, parse_margin, parse_outputs
+from lipcert.problem.outputs import AllOutputs, Margin, Margins, OutputChoice, SomeOutputs, parse_margin, parse_outputs
 from lipcert.problem.query import Problem, Query, pose
 from lipcert.problem.regions import Ball, Balls, Box, Boxes, Everywhere, Region, rows_of, together
 
@@ -13,6 +13,7 @@ __all__ = [
     "Boxes",
     "Everywhere",
     "Margin",
+    "Margins",
     "Norm",
     "OutputChoice",
     "Problem",

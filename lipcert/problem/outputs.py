@@ -1,4 +1,4 @@
-"""Which function of the network's outputs is bounded: all of them, some, or a margin."""
+"""Which function of the network's outputs is bounded: all of them, some, a margin, or all margins of one."""
 
 from __future__ import annotations
 
@@ -62,7 +62,23 @@ class Margin:
         return f"output {self.first} minus {self.second}"
 
 
-OutputChoice = AllOutputs | SomeOutputs | Margin
+@dataclass(frozen=True)
+class Margins:
+    """output[first] minus each other output, in the order of these."""
+
+    first: int
+
+    def operator(self, size: int) -> LinearOperator:
+        _check_index(self.first, size, "--margin")
+        rows = -np.delete(np.eye(size), self.first, axis=0)
+        rows[:, self.first] = 1.0
+        return Dense(rows)
+
+    def describe(self) -> str:
+        return f"output {self.first} minus each other"
+
+
+OutputChoice = AllOutputs | SomeOutputs | Margin | Margins
 
 
 def parse_outputs(text: str) -> SomeOutputs:

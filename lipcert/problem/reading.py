@@ -97,7 +97,7 @@ def read_ball(
 ) -> Ball:
     """The ball of --center and --eps for an input of `shape`; `center` is a file or numbers on the line."""
     values = read_vector(center, shape, "--center", row=row, skip_columns=skip_columns)
-    return Ball(_to_layout(_scaled(values, scale), shape, layout), eps, norm)
+    return Ball(to_layout(_scaled(values, scale), shape, layout), eps, norm)
 
 
 def read_balls(
@@ -116,7 +116,7 @@ def read_balls(
         raise UsageError("--rows are those of a file, and --center gives numbers", hint="name a file")
     found = _from_file(Path(center), "--center", rows)
     vectors = [_fitted(values, center, shape, "--center", skip_columns) for values in found]
-    return [Ball(_to_layout(_scaled(values, scale), shape, layout), eps, norm) for values in vectors]
+    return [Ball(to_layout(_scaled(values, scale), shape, layout), eps, norm) for values in vectors]
 
 
 def read_box(text: str, shape: Shape) -> Box:
@@ -238,7 +238,18 @@ def _csv_rows(path: Path, rows: range, option: str) -> list[np.ndarray]:
     return found
 
 
-def _numpy_rows(path: Path, option: str, rows: range | None) -> list[np.ndarray]:
+def load_array(path: Path, option: str) -> np.ndarray:
+    """The numbers of an npy file, or of an npz file with one array; UsageError where it holds none."""
+    if path.suffix not in (".npy", ".npz"):
+        raise UsageError(f"{option}: {path} is no .npy, .npz or .csv file")
+    try:
+        return _loaded(path, option)
+    except (OSError, EOFError, zipfile.BadZipFile) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"{option}: {path}: {reason}", hint="check the path") from None
+
+
+def _loaded(path: Path, option: str) -> np.ndarray:
     try:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.lib.npyio.NpzFile):
@@ -249,6 +260,11 @@ def _numpy_rows(path: Path, option: str, rows: range | None) -> list[np.ndarray]
         raise UsageError(f"{option}: {path}: {error}", hint="save plain number arrays with numpy.save") from None
     if loaded.dtype.kind not in "fiub":
         raise UsageError(f"{option}: {path} holds {loaded.dtype}, not numbers")
+    return np.asarray(loaded)
+
+
+def _numpy_rows(path: Path, option: str, rows: range | None) -> list[np.ndarray]:
+    loaded = _loaded(path, option)
     if rows is None:
         return [np.asarray(loaded, dtype=np.float64).reshape(-1)]
     missing = [row for row in (rows.start, rows.stop - 1) if loaded.ndim < 1 or not 0 <= row < len(loaded)]
@@ -258,7 +274,7 @@ def _numpy_rows(path: Path, option: str, rows: range | None) -> list[np.ndarray]
     return list(np.asarray(loaded[rows.start : rows.stop], dtype=np.float64).reshape(len(rows), -1))
 
 
-def _to_layout(values: np.ndarray, shape: Shape, layout: str) -> np.ndarray:
+def to_layout(values: np.ndarray, shape: Shape, layout: str) -> np.ndarray:
     """Pixels stored height x width x channel, moved to the model's channel x height x width."""
     if layout == "chw":
         return values

@@ -13,6 +13,7 @@ from lipcert.report.monotone import MonotoneReport
 from lipcert.report.reach import ReachReport
 from lipcert.report.reading import AnyReport
 from lipcert.report.report import Report
+from lipcert.report.robustness import RobustnessReport
 from lipcert.report.wording import shown
 
 MAX_BARS = 40
@@ -79,6 +80,8 @@ def chart_of(report: AnyReport) -> Chart:
     """The one that says most about a report of this kind; UsageError where nothing was proven."""
     if isinstance(report, ReachReport):
         return reach_chart(report)
+    if isinstance(report, RobustnessReport):
+        return accuracy_chart(report)
     return share_chart(report) if isinstance(report, MonotoneReport) else bound_chart(report)
 
 
@@ -123,6 +126,20 @@ def share_chart(report: MonotoneReport) -> Chart:
     value = f"{shown(100 * report.share, 6, up=False)} %"
     bar = Bar("Share of the region", value, 0.0, 1.0, (0.0, report.share))
     return Chart("Where the sign is proven", (bar,), "the region", "proven")
+
+
+def accuracy_chart(report: RobustnessReport) -> Chart:
+    """By radius: certified accuracy, up to that under attack; the truth lies between."""
+    attack = report.attack_accuracy
+    bars = [Bar("no perturbation", _percent(report.clean_accuracy), 0.0, report.clean_accuracy)]
+    for radius, share in report.certified_accuracy.items():
+        value = f"{_percent(share)} to {_percent(attack[radius])}"
+        bars.append(Bar(f"radius {radius:g}", value, 0.0, attack[radius], (0.0, share)))
+    return Chart("Accuracy by radius", tuple(bars), "up to the accuracy under attack", "certified")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.4g} %"
 
 
 def output_name(query: Query, j: int) -> str:

@@ -19,22 +19,27 @@ from lipcert.certificate import (
     verify_witness,
 )
 from lipcert.certificate.arithmetic import Arithmetic
+from lipcert.certificate.claim import RobustnessClaim
 from lipcert.certificate.encoding import (
     decode_box,
     decode_claim,
     decode_extremes,
     decode_monotone,
     decode_query,
+    decode_robustness,
     decode_slope,
     decode_witness,
 )
+from lipcert.certificate.robustness import Classifier, verify_robustness
 from lipcert.errors import CertificateError, NotProvedError, UsageError
 from lipcert.frontend import Model
-from lipcert.problem import Problem, Query, pose
+from lipcert.problem import Problem, Query, parse_norm, pose
+from lipcert.problem.samples import Samples
 from lipcert.report.monotone import MonotoneReport
 from lipcert.report.reach import ReachReport, boxes_by
 from lipcert.report.reading import AnyReport
 from lipcert.report.report import Report, describe_templates
+from lipcert.report.robustness import RobustnessReport, accuracies, row
 from lipcert.templates import Template, parse_template
 
 
@@ -144,13 +149,69 @@ def check_monotone(report: MonotoneReport, model: Model, *, strict: bool = False
     return MonotoneCheck(share, problem.query, _name(by, True))
 
 
+@dataclass(frozen=True)
+class RobustnessCheck:
+    """What a check of a robustness report proved: every radius and every attack of its samples."""
+
+    samples: int
+    arithmetic: str
+    templates: tuple[Template, ...] = ()
+
+
+def check_robustness(
+    report: RobustnessReport, model: Model, samples: Samples, *, strict: bool = False
+) -> RobustnessCheck:
+    """Prove the report's samples, which are these, for this model again, or raise CertificateError with what fails."""
+    _check_identity(report, model)
+    _check_unrolled(report, model)
+    query = report.data["query"]
+    if not isinstance(query.get("data"), dict) or query["data"].get("sha256") != samples.sha256:
+        raise CertificateError("the report is about other data", hint="give --data and --labels as in the report's run")
+    claim = decode_robustness(report.data.get("certificate"))
+    places = [sample.index - samples.first for sample in claim.samples]
+    if places != sorted(set(places)) or not all(0 <= k < len(samples.labels) for k in places):
+        raise CertificateError("the samples of the certificate are not rows of the data, in order")
+    if any(sample.label != samples.labels[k] for k, sample in zip(places, claim.samples, strict=True)):
+        raise CertificateError("the labels of the certificate are not those of the data")
+    _check_stated(report, claim)
+    if report.status != ("certified" if len(places) == len(samples.labels) else "inconclusive"):
+        raise CertificateError(f"the report says {report.status}, with {len(places)} of {len(samples.labels)} samples")
+    by = _arithmetic(strict)
+    try:
+        classifier = Classifier(model.graph, parse_norm(query.get("norm")), str(query.get("output", "")))
+        verify_robustness(classifier, samples.points[places], claim, by)
+    except UsageError as error:
+        raise CertificateError(f"the query does not fit the model: {error.message}") from None
+    return RobustnessCheck(len(places), _name(by, any(sample.balls for sample in claim.samples)))
+
+
+def _check_stated(report: RobustnessReport, claim: RobustnessClaim) -> None:
+    """CertificateError where the report says something else than its certificate."""
+    eps, result, margins = report.data["query"].get("eps"), report.data["result"], report.data.get("margins")
+    if not isinstance(eps, list) or not all(isinstance(radius, float) for radius in eps):
+        raise CertificateError("query.eps: not a list of numbers")
+    stated = {name: result.get(name) for name in ("finished", "clean", "radii")}
+    rows = [row(sample, tuple(eps)) for sample in claim.samples]
+    if stated != accuracies(claim, tuple(eps)) or report.data.get("samples") != rows:
+        raise CertificateError("result and samples are not what the certificate says")
+    known = [{"first": m.first, "second": m.second, "upper": m.claim.value} for m in claim.margins]
+    if not isinstance(margins, list) or not all(isinstance(margin, dict) for margin in margins):
+        raise CertificateError("margins: not a list of objects")
+    if [{name: value for name, value in margin.items() if name != "method"} for margin in margins] != known:
+        raise CertificateError("margins are not what the certificate says")
+
+
 def _problem(report: AnyReport, model: Model) -> Problem:
-    if stated_unrolled(report) != model.unrolled:
-        raise CertificateError("the report and the model that is loaded differ in whether Loops are read step by step")
+    _check_unrolled(report, model)
     try:
         return pose(model.graph, decode_query(report.data["query"]), as_run=isinstance(report, ReachReport))
     except UsageError as error:
         raise CertificateError(f"the query does not fit the model: {error.message}") from None
+
+
+def _check_unrolled(report: AnyReport, model: Model) -> None:
+    if stated_unrolled(report) != model.unrolled:
+        raise CertificateError("the report and the model that is loaded differ in whether Loops are read step by step")
 
 
 def stated_unrolled(report: AnyReport) -> bool:

@@ -10,6 +10,7 @@ from lipcert.report.monotone import MonotoneReport
 from lipcert.report.reach import ReachReport
 from lipcert.report.reading import AnyReport
 from lipcert.report.report import Report
+from lipcert.report.robustness import RobustnessReport
 from lipcert.report.schema import check_document
 
 
@@ -17,6 +18,9 @@ def check_consistent(report: AnyReport, source: str) -> None:
     """CertificateError with what is wrong with the report from this source."""
     try:
         check_document(report.data)
+        if isinstance(report, RobustnessReport):
+            _check_accuracies(report)
+            return
         query = decode_query(report.data["query"])
         stated_templates(report)
         if isinstance(report, Report):
@@ -42,3 +46,11 @@ def _check_box(report: ReachReport) -> None:
     size, attained = report.lower.size, report.attained
     if report.upper.size != size or (attained is not None and not attained[0].size == attained[1].size == size):
         raise CertificateError("the box and what is attained in it are not about the same outputs")
+
+
+def _check_accuracies(report: RobustnessReport) -> None:
+    if not 0 <= report.clean_accuracy <= 1:
+        raise CertificateError("result: more samples are right than there are")
+    for radius, share in report.certified_accuracy.items():
+        if not 0 <= share <= report.attack_accuracy[radius] <= 1:
+            raise CertificateError(f"result: at radius {radius:g} more is certified than stands")

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lipcert.errors import UsageError
 from lipcert.report.monotone import MONOTONE_SCHEMA, MonotoneReport
 from lipcert.report.reach import REACH_SCHEMA, ReachReport
 from lipcert.report.report import SCHEMA, Report, parse_document, parse_report
+from lipcert.report.robustness import ROBUSTNESS_SCHEMA, RobustnessReport
 
-AnyReport = Report | ReachReport | MonotoneReport
+AnyReport = Report | ReachReport | MonotoneReport | RobustnessReport
+
+_KINDS: dict[str, Callable[[dict[str, Any]], AnyReport]] = {
+    REACH_SCHEMA: ReachReport,
+    MONOTONE_SCHEMA: MonotoneReport,
+    ROBUSTNESS_SCHEMA: RobustnessReport,
+}
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,6 @@ def read_stored(path: str | Path) -> Stored:
 
 def parse_any(text: str, source: str) -> AnyReport:
     """CertificateError where the text is none."""
-    data = parse_document(text, source, (SCHEMA, REACH_SCHEMA, MONOTONE_SCHEMA))
-    if data["schema"] == REACH_SCHEMA:
-        return ReachReport(data)
-    return MonotoneReport(data) if data["schema"] == MONOTONE_SCHEMA else parse_report(text, source)
+    data = parse_document(text, source, (SCHEMA, *_KINDS))
+    kind = _KINDS.get(data["schema"])
+    return parse_report(text, source) if kind is None else kind(data)

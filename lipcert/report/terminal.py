@@ -19,6 +19,7 @@ from lipcert.report.monotone import MonotoneReport
 from lipcert.report.reach import ReachReport, ReachReports, boxes_by
 from lipcert.report.reading import AnyReport
 from lipcert.report.report import Report
+from lipcert.report.robustness import RobustnessReport
 from lipcert.report.wording import ARITHMETICS, shown
 
 
@@ -207,13 +208,20 @@ def print_report(report: AnyReport, path: str) -> None:
         print_reach(report, path, quiet=False)
     elif isinstance(report, MonotoneReport):
         print_monotone(report, path, quiet=False)
+    elif isinstance(report, RobustnessReport):
+        from lipcert.report.robustness_summary import print_robustness  # which needs this file
+
+        print_robustness(report, {}, path, quiet=False)
     else:
         print_bound(report, None, path, quiet=False)
     print("shown as stored: nothing was checked again")
 
 
 def print_check(
-    report: AnyReport, result: CheckResult | ReachCheck | MonotoneCheck, report_path: str, model_path: str
+    report: Report | ReachReport | MonotoneReport,
+    result: CheckResult | ReachCheck | MonotoneCheck,
+    report_path: str,
+    model_path: str,
 ) -> None:
     """The verdict of `lipcert check`."""
     table = grid()
@@ -288,7 +296,7 @@ def plain(text: str) -> Text:
 
 
 def grid() -> Table:
-    """Rows of a name and what it is."""
+    """Names at the left, what there is to say of each at the right."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_column(overflow="fold")

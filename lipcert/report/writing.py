@@ -32,7 +32,7 @@ def write_text(text: str, path: str, option: str) -> None:
     if path == "-":
         sys.stdout.write(text)
         return
-    _write(path, text.encode("utf-8"), option)
+    write_bytes(path, text.encode("utf-8"), option)
 
 
 def write_npz(report: ReachReport | ReachReports, path: str, option: str = "--npz") -> None:
@@ -42,10 +42,11 @@ def write_npz(report: ReachReport | ReachReports, path: str, option: str = "--np
         arrays["attained_lower"], arrays["attained_upper"] = report.attained
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    _write(path, buffer.getvalue(), option)
+    write_bytes(path, buffer.getvalue(), option)
 
 
-def _write(path: str, data: bytes, option: str) -> None:
+def write_bytes(path: str, data: bytes, option: str) -> None:
+    """To a temporary file, then renamed; UsageError where that cannot be."""
     target = Path(path)
     temporary = None
     try:
@@ -54,7 +55,9 @@ def _write(path: str, data: bytes, option: str) -> None:
             stream.write(data)
         os.chmod(temporary, 0o644)
         os.replace(temporary, target)
-    except OSError as error:
+    except BaseException as error:  # an interrupt leaves nothing behind either
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         raise UsageError(f"{option}: cannot write {path}: {error.strerror}", hint="check the folder") from None

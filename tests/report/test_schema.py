@@ -25,7 +25,8 @@ from lipcert.report.comparison import COMPARE_SCHEMA
 from lipcert.report.monotone import MONOTONE_SCHEMA
 from lipcert.report.reach import REACH_SCHEMA
 from lipcert.report.report import SCHEMA, build_report
-from lipcert.report.schema import compare_schema, monotone_schema, reach_schema, report_schema
+from lipcert.report.robustness import ROBUSTNESS_SCHEMA, RobustnessReport
+from lipcert.report.schema import compare_schema, monotone_schema, reach_schema, report_schema, robustness_schema
 from tests.helpers.onnx_models import model
 from tests.helpers.paths import MODELS
 from tests.helpers.reports import Case, all_cases, local_cases
@@ -40,6 +41,7 @@ SCHEMAS: dict[str, tuple[str, dict[str, Any]]] = {
     REACH_SCHEMA: ("reach-1.json", reach_schema()),
     MONOTONE_SCHEMA: ("monotone-1.json", monotone_schema()),
     COMPARE_SCHEMA: ("compare-1.json", compare_schema()),
+    ROBUSTNESS_SCHEMA: ("certify-1.json", robustness_schema()),
 }
 """The file of each kind of document, and what stands alone."""
 
@@ -63,6 +65,16 @@ def folded() -> lipcert.Model:
     c = np.array([[1, 1, -1, -1, 1], [0.5, -1, 0.25, 1, -0.5]], np.float32)
     weights = {"a": a, "b": b, "c": c, "d": np.array([0.2, -0.1], np.float32), "e": np.array([[1, 0.5]], np.float32)}
     return lipcert.load(model(nodes, {"x": (1, 2)}, ["y"], weights))
+
+
+def classified() -> RobustnessReport:
+    """Of two classes: a sample with constants that will do, and one with a ball and an attack."""
+    points = np.array([[-0.2, 0.1], [-2.0, 0.4]])
+    nodes = [helper.make_node("Gemm", ["x", "a"], ["v"]), helper.make_node("Relu", ["v"], ["r"])]
+    nodes.append(helper.make_node("Gemm", ["r", "b"], ["y"]))
+    weights = {"a": np.array([[1, -1], [0.5, 1]], np.float32), "b": np.array([[1, 0], [0.2, 0.9]], np.float32)}
+    network = lipcert.load(model(nodes, {"x": (1, 2)}, ["y"], weights))
+    return lipcert.certify(network, points, [1, 1], eps=[0.01, 0.1, 0.9, 3], local=True, local_timeout=1, norm="inf")
 
 
 WIDE = Box(np.full(2, -0.5), np.full(2, 2.0))
@@ -96,11 +108,14 @@ def documents(cases: list[Case], example: Data) -> dict[str, Data]:
         "bound over a region": data_of(branched),
         "reach": data_of(lipcert.reach(network, region=WIDE, exact=True)),
         "monotone": data_of(lipcert.monotone(network, [0, 1], region=WIDE, timeout=1)),
+        "certify": data_of(classified()),
     }
     for name, data in found.items():
         text = json.dumps(data["certificate"])
-        assert name == "bound" or '"Tree"' in text, name
-        assert name in ("bound", "monotone") or '"RampSlopes"' in text, name  # few inputs: slopes are not searched for
+        assert name in ("bound", "certify") or '"Tree"' in text, name
+        assert name in ("bound", "monotone", "certify") or '"RampSlopes"' in text, (
+            name
+        )  # few inputs: slopes are not searched for
     return found
 
 
@@ -144,6 +159,8 @@ PARTS = (vocabulary.Tree, vocabulary.Rows, vocabulary.RowScaling, vocabulary.Slo
         (SCHEMA, typing.get_args(vocabulary.Evidence)),
         (REACH_SCHEMA, (vocabulary.BoxClaim, vocabulary.Extremes)),
         (MONOTONE_SCHEMA, (vocabulary.MonotoneClaim, vocabulary.Slope)),
+        (ROBUSTNESS_SCHEMA, (vocabulary.RobustnessClaim, vocabulary.MarginClaim, vocabulary.SampleClaim)),
+        (ROBUSTNESS_SCHEMA, (vocabulary.BallClaim, vocabulary.Attack)),
     ],
 )
 def test_the_schema_knows_all_of_the_vocabulary(name: str, classes: tuple[type, ...]) -> None:
@@ -233,7 +250,7 @@ def test_reports_of_every_status_are_valid(example: Data, inconclusive: Data) ->
         assert errors({**data, "result": {**data["result"], "status": other}})
 
 
-KINDS = ("bound", "bound over a region", "reach", "monotone")
+KINDS = ("bound", "bound over a region", "reach", "monotone", "certify")
 of_each_kind = pytest.mark.parametrize("kind", KINDS)
 
 OPTIONAL = {("model", "import_check")}
@@ -244,6 +261,8 @@ NULLABLE = {
     "bound over a region": {("result", "witness")},
     "reach": {("attained",), ("result", "lower", 0), ("result", "upper", 0)},
     "monotone": set(),
+    "certify": {("query", "data", "labels_column"), ("query", "data", "rows")}
+    | {("samples", k, "attacked") for k in range(2)},
 }
 """What may be null."""
 

@@ -37,6 +37,10 @@ CLIMBS = 8
 """... in so many steps to attain more."""
 
 
+SURE = 1e-4
+"""Share of a margin that is to be left, for what the kernel rounds."""
+
+
 class Attained:
     """For each output the lowest and highest value that was seen, and where."""
 
@@ -63,10 +67,40 @@ class Attained:
                 self.better += 1
 
     @property
+    def refuted(self) -> bool:
+        """Whether what is wanted is seen not to be."""
+        return False
+
+    @property
     def width(self) -> np.ndarray:
         """Of what was seen, at least the rounding of it."""
         size = np.maximum(np.abs(self.low), np.abs(self.high))
         return np.asarray(np.maximum(self.high - self.low, 1e-9 * size + 1e-300))
+
+
+class AboveZero(Attained):
+    """What is wanted instead of what is seen: every output above zero, by a small share of its value at the center."""
+
+    def __init__(self, problem: Problem, values: np.ndarray) -> None:
+        super().__init__(problem)
+        self.low, self.high = SURE * values, np.full(len(values), np.inf)
+        self.values = values
+        self.worst: np.ndarray | None = None
+
+    def look(self, points: np.ndarray) -> None:
+        """Remember one of these points of the region at which an output is below zero."""
+        points = project(self.problem.query.region, points)
+        least = self.problem.values(points)[self.problem.y].min(axis=1)
+        if self.worst is None and np.any(least < 0):
+            self.worst = points[int(least.argmin())]
+
+    @property
+    def refuted(self) -> bool:
+        return self.worst is not None
+
+    @property
+    def width(self) -> np.ndarray:
+        return self.values
 
 
 class ReachSearch(Search):
@@ -236,7 +270,9 @@ def branched_trees(problem: Problem, chosen: ChosenNet, attained: Attained, prog
         return ()
     began = time.monotonic()
     search.start()
-    while progress.remaining() > 2.0 * search.proof_seconds + 0.05 * (time.monotonic() - began):
+    while not attained.refuted and progress.remaining() > 2.0 * search.proof_seconds + 0.05 * (
+        time.monotonic() - began
+    ):
         if not search.step((progress.gap - 1) / 2):
             break
     return search.trees_of_outputs()

@@ -14,13 +14,14 @@ import numpy as np
 from lipcert.certificate.encoding import decode_query
 from lipcert.problem import Query, norm_name
 from lipcert.report import wording
-from lipcert.report.chart import attempts_chart, bound_chart, output_name, reach_chart, share_chart
+from lipcert.report.chart import accuracy_chart, attempts_chart, bound_chart, output_name, reach_chart, share_chart
 from lipcert.report.html.content import TONES, Section, Table, Verdict
 from lipcert.report.html.points import counterexample, extremes, witness
 from lipcert.report.monotone import MONOTONE_SCHEMA, MonotoneReport
 from lipcert.report.reach import REACH_SCHEMA, ReachReport
 from lipcert.report.reading import AnyReport
 from lipcert.report.report import SCHEMA, Report
+from lipcert.report.robustness import ROBUSTNESS_SCHEMA, RobustnessReport
 from lipcert.report.wording import shown
 
 MAX_ROWS = 200
@@ -186,6 +187,48 @@ def _monotone(report: MonotoneReport) -> Body:
     return Body("Monotonicity", _verdict(report, headline, detail), asked, tuple(sections), says, run)
 
 
+def _robustness(report: RobustnessReport) -> Body:
+    result, query, attack = report.data["result"], report.data["query"], report.attack_accuracy
+    finished, clean = result["finished"], f"{100 * report.clean_accuracy:.4g}"
+    at = [f"{100 * share:.4g} % at {radius:g}" for radius, share in report.certified_accuracy.items()]
+    headline = f"Certified accuracy {', '.join(at)}"
+    detail = (
+        f"{clean} % without perturbation; {finished} of {query['data']['samples']} samples, {result['seconds']:.1f} s"
+    )
+    rows = [
+        (f"{radius:g}", f"{100 * share:.4g} %", f"{100 * attack[radius]:.4g} %")
+        for radius, share in report.certified_accuracy.items()
+    ]
+    each = tuple(
+        (str(r["index"]), str(r["label"]), str(r["predicted"]), f"{r['radius']:.6g}", _radius(r["attacked"]))
+        for r in report.samples[:MAX_ROWS]
+    )
+    columns = ("sample", "label", "predicted", "proven radius", "attacked at")
+    sections = (
+        Section(
+            "Accuracy",
+            chart=accuracy_chart(report),
+            table=Table("Shares of the samples", ("radius", "certified", "under attack"), tuple(rows), (0, 1, 2)),
+            more=Table("Every sample", columns, each, (0, 3, 4), len(report.samples) - len(each)),
+        ),
+    )
+    says = (
+        "Certified: the sample's label is proven to be the class in all of the closed ball around it.",
+        "Under attack: no point of the ball is proven to have another class. The robust accuracy lies between the two.",
+        f"This is about the real-valued function that the file denotes in exact arithmetic. {FLOATS}",
+        "The numbers are about these samples, and say nothing of others.",
+    )
+    run = (
+        "lipcert certify ended with exit status 0 if all samples were done and within the limits, 1 below one, else 4."
+    )
+    asked = f"l{query['norm']} balls around the samples of {query['data']['data']}"
+    return Body("Robust accuracy", _verdict(report, headline, detail), asked, sections, says, run)
+
+
+def _radius(attacked: float | None) -> str:
+    return "" if attacked is None else f"{attacked:g}"
+
+
 def _verdict(report: AnyReport, headline: str, detail: str) -> Verdict:
     return Verdict(report.status, TONES.get(report.status, "fair"), headline, detail)
 
@@ -194,5 +237,10 @@ def _sentence(text: str) -> str:
     return f"Region and outputs: {text}."
 
 
-BUILDERS: dict[str, Callable[[Any], Body]] = {SCHEMA: _bound, REACH_SCHEMA: _reach, MONOTONE_SCHEMA: _monotone}
+BUILDERS: dict[str, Callable[[Any], Body]] = {
+    SCHEMA: _bound,
+    REACH_SCHEMA: _reach,
+    MONOTONE_SCHEMA: _monotone,
+    ROBUSTNESS_SCHEMA: _robustness,
+}
 """By schema: what a page shows of a report."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lipcert.errors import CertificateError
 from lipcert.report import wording
 from lipcert.report.chart import MAX_BARS, Bar, Chart
-from lipcert.report.check import CheckResult, MonotoneCheck, ReachCheck
+from lipcert.report.check import CheckResult, MonotoneCheck, ReachCheck, RobustnessCheck
 from lipcert.report.html.body import MAX_ROWS, Body, build_body
 from lipcert.report.html.content import Section, Sheet, Table
 from lipcert.report.reading import AnyReport, Stored
@@ -31,7 +31,7 @@ class Shown:
 
     stored: Stored
     model: str = ""
-    checked: CheckResult | ReachCheck | MonotoneCheck | None = None
+    checked: CheckResult | ReachCheck | MonotoneCheck | RobustnessCheck | None = None
     layers: tuple[LayerNorms, ...] | None = None
 
 

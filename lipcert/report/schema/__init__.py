@@ -44,10 +44,6 @@ def _validator(name: str) -> Any:
     return Draft202012Validator(SCHEMAS[name]())
 
 
-SCHEMAS = {"lipcert/report/1": report_schema, "lipcert/reach/1": reach_schema, "lipcert/monotone/1": monotone_schema}
-"""Of the reports that lipcert shows, by name."""
-
-
 def compare_schema() -> dict[str, Any]:
     """That of `lipcert/compare/1`, as written by `lipcert compare --json`."""
     schema, report = _with_definitions(_read("compare-1.json")), report_schema()
@@ -60,6 +56,12 @@ def gate_schema() -> dict[str, Any]:
     return _read("gate-1.json")
 
 
+def robustness_schema() -> dict[str, Any]:
+    """That of `lipcert/certify/1`, as written by `lipcert certify --json`."""
+    schema = _with_definitions(_read("certify-1.json"))
+    return {**schema, "$defs": {**reach_schema()["$defs"], **schema["$defs"]}}
+
+
 def _with_definitions(schema: dict[str, Any]) -> dict[str, Any]:
     """A schema that stands alone: with the definitions that it shares with report-1.json."""
     return {**schema, "$defs": {**report_schema()["$defs"], **schema["$defs"]}}
@@ -67,3 +69,12 @@ def _with_definitions(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _read(name: str) -> dict[str, Any]:
     return json.loads((files(__name__) / name).read_text(encoding="utf-8"))
+
+
+SCHEMAS = {
+    "lipcert/report/1": report_schema,
+    "lipcert/reach/1": reach_schema,
+    "lipcert/monotone/1": monotone_schema,
+    "lipcert/certify/1": robustness_schema,
+}
+"""Of the reports that lipcert shows, by name."""
