@@ -153,7 +153,7 @@ class _Samples:
     """(samples, outputs) of what the predicted class is above the others, at least."""
 
     means: np.ndarray
-    """(outputs, inputs) of the samples of each label; NaN where there are none."""
+    """(outputs + 1, inputs) of the samples of each label, where there are any, and of all."""
 
     wrong: np.ndarray
     """(samples,) whether the label is proven not to be above all others."""
@@ -171,7 +171,7 @@ def _evaluated(classifier: Classifier, points: np.ndarray, labels: np.ndarray, f
     predicted = (low / 2 + high / 2).argmax(axis=1)
     room = ROOM * np.maximum(np.abs(low), np.abs(high)).max(axis=1, keepdims=True)
     margins = margins_of((low, high), predicted) - room
-    means = np.full((problem.size_out, problem.size_in), np.nan)
+    means = np.tile(points.mean(axis=0), (problem.size_out + 1, 1))
     for label in np.unique(labels):
         means[label] = points[labels == label].mean(axis=0)
     wrong = misclassified((low - room, high), labels)

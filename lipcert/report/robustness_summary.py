@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
-from math import ceil, floor
 from statistics import median
 
 from rich.table import Table
@@ -41,11 +39,11 @@ def print_robustness(report: RobustnessReport, least: dict[float, float], json_p
 
 def _add_accuracies(table: Table, report: RobustnessReport, least: dict[float, float]) -> None:
     certified, attack, result = report.certified_accuracy, report.attack_accuracy, report.data["result"]
-    table.add_row("clean", f"{_percent(report.clean_accuracy, up=False)}   {result['clean']} of {result['finished']}")
+    table.add_row("clean", f"{_percent(report.clean_accuracy)}   {result['clean']} of {result['finished']}")
     for radius, share in certified.items():
         style = "bold green" if report.status == "certified" else "bold yellow"
-        line = Text(f"{_percent(share, up=False):>8}", style=style)
-        line.append(f"   under attack {_percent(attack[radius], up=True):>8}", style="default")
+        line = Text(f"{_percent(share):>8}", style=style)
+        line.append(f"   under attack {_percent(attack[radius]):>8}", style="default")
         if radius in least:
             kept = share >= least[radius]
             limit = (
@@ -67,9 +65,7 @@ def print_robustness_check(
     table = grid()
     table.add_row("report", plain(f"{report_path}, about {model_path}"))
     table.add_row("data", plain(_data_line(report)))
-    accuracies = ", ".join(
-        f"{_percent(share, up=False)} at {radius:g}" for radius, share in report.certified_accuracy.items()
-    )
+    accuracies = ", ".join(f"{_percent(share)} at {radius:g}" for radius, share in report.certified_accuracy.items())
     attacks = sum(row["attacked"] is not None for row in report.samples)
     table.add_row(
         Text("verified", style="bold green"), f"radii of {result.samples} samples, {attacks} attacks: {accuracies}"
@@ -99,7 +95,7 @@ def _method_line(report: RobustnessReport) -> str:
     return f"{everywhere}{local}, {result['seconds']:.2f} s{ended}"
 
 
-def _percent(share: float, up: bool) -> str:
-    """Rounded so that nothing reads as better known than it is."""
-    hundredths = 10_000 * Fraction(share).limit_denominator(10**9)
-    return f"{(ceil(hundredths) if up else floor(hundredths)) / 100:.2f} %"
+def _percent(share: float) -> str:
+    """To a hundredth; all, or none, only where it is so."""
+    shown_share = share if share in (0.0, 1.0) else min(max(share, 1e-4), 1 - 1e-4)
+    return f"{100 * shown_share:.2f} %"

@@ -61,6 +61,16 @@ def test_check_loads_no_method_no_torch_and_no_solver(report: Path, strict: list
     assert not forbidden(modules)
 
 
+def test_nor_does_check_of_robust_accuracy(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    data = {"data": MODELS / "digits_test.csv", "labels_column": 0, "scale": 16.0, "rows": (0, 3)}
+    path.write_text(lipcert.certify(MODEL, eps=0.02, norm="inf", local=True, timeout=0, **data).to_json())
+    status, modules = modules_of("check", str(path), str(MODEL))
+    assert status == 0
+    assert {"lipcert.certificate.robustness", "numpy"} <= modules
+    assert not forbidden(modules)
+
+
 def test_bound_loads_what_check_does_not() -> None:
     """The test above would notice."""
     status, modules = modules_of("bound", "--quiet", str(MODELS / "digits_relu.onnx"))

@@ -1,8 +1,8 @@
 """Misclassified points near samples: projected gradient steps (Madry et al. 2018) on margins, with restarts.
 
-The first start is the sample itself, and goes for whichever class is next; the others go for one class each (Gowal et
-al. 2019), from the end of the ball that lies towards the mean of that class: where networks are flat around their data,
-gradients at the sample lead nowhere. What is found is a candidate, which certificate.robustness proves.
+The first start is the sample itself, the second the end of the ball towards the mean of all data; both go for whichever
+class is next. The others go for one class each (Gowal et al. 2019), from the end towards its mean: where networks are
+flat around their data, gradients at the sample lead nowhere. What is found certificate.robustness has to prove.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def find_attacks(
 ) -> np.ndarray:
     """(K, inputs) for each sample the point of its ball at which its label's output is least above another one.
 
-    `means` (classes, inputs) of samples of each class; NaN where there are none.
+    `means` (classes + 1, inputs) of the data of each class, and of all.
     """
     per_point = sum(
         op.work for node in network.problem.graph.nodes if isinstance(node, Affine) for op in node.operators
@@ -81,21 +81,21 @@ def _attack(
     label = torch.as_tensor(labels, device=device).repeat(restarts)
     goals = _goals(network, center[:count], label[:count], restarts)
     start = torch.randn((restarts * count, inputs), generator=torch.Generator().manual_seed(seed)).to(center)
+    first = len(means) * count  # later ones go for a class once more, from anywhere
+    towards = torch.as_tensor(means, dtype=dtype, device=device)[goals[:first]] - center[:first]
+    start[:first] = towards.sign() if norm == math.inf else towards
     start[:count] = 0.0
-    first = slice(count, means.shape[0] * count)  # later ones go for a class once more
-    towards = torch.as_tensor(means, dtype=dtype, device=device)[goals[first]] - center[first]
-    start[first] = torch.where(towards.isfinite(), towards.sign() if norm == math.inf else towards, start[first])
-    offset = eps * _inside(start, norm)
+    offset = eps * INSIDE * _inside(start, norm)
     best, least = offset.clone(), torch.full((restarts * count,), math.inf, dtype=dtype, device=device)
     for share in (*np.geomspace(FIRST, LAST, effort.steps), 0.0):
         offset.requires_grad_()
-        margin = _margin(network(center + offset), label, goals)
+        margin, over_goal = _margins(network(center + offset), label, goals)
         with torch.no_grad():
             better = margin < least
             best, least = torch.where(better[:, None], offset, best), torch.where(better, margin, least)
         if share == 0:
             break
-        (downhill,) = torch.autograd.grad(-margin.sum(), [offset])
+        (downhill,) = torch.autograd.grad(-over_goal.sum(), [offset])
         with torch.no_grad():
             offset = _projected(offset + 2 * share * eps * _steepest(downhill, norm), eps, norm)
     winner = least.reshape(restarts, count).argmin(dim=0)
@@ -104,7 +104,7 @@ def _attack(
 
 
 def _goals(network: TorchNetwork, center: torch.Tensor, label: torch.Tensor, restarts: int) -> torch.Tensor:
-    """(restarts * K,) the class that each start goes for; -1: any."""
+    """(restarts * K,) the class that each start goes for; -1: any, in the first two."""
     import torch
 
     with torch.no_grad():
@@ -112,18 +112,18 @@ def _goals(network: TorchNetwork, center: torch.Tensor, label: torch.Tensor, res
         outputs[torch.arange(len(label)), label] = -math.inf
         order = outputs.argsort(dim=1, descending=True)
     classes = order.shape[1] - 1
-    goals = [order[:, k % classes] for k in range(restarts - 1)]
-    return torch.cat([torch.full_like(label, -1), *goals])
+    goals = [order[:, (k - 2) % classes] if k >= 2 else torch.full_like(label, -1) for k in range(restarts)]
+    return torch.cat(goals)
 
 
-def _margin(outputs: torch.Tensor, label: torch.Tensor, goals: torch.Tensor) -> torch.Tensor:
-    """How far the label's output is above that of the goal, or above all others."""
+def _margins(outputs: torch.Tensor, label: torch.Tensor, goals: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """How far the label's output is above all others, and above that of the goal."""
     import torch
 
     own = outputs.gather(1, label[:, None])[:, 0]
-    others = outputs.scatter(1, label[:, None], -math.inf)
-    chosen = outputs.gather(1, goals.clamp_min(0)[:, None])[:, 0]
-    return own - torch.where(goals >= 0, chosen, others.max(dim=1).values)
+    margin = own - outputs.scatter(1, label[:, None], -math.inf).max(dim=1).values
+    chosen = own - outputs.gather(1, goals.clamp_min(0)[:, None])[:, 0]
+    return margin, torch.where(goals >= 0, chosen, margin)
 
 
 def _steepest(gradient: torch.Tensor, norm: Norm) -> torch.Tensor:
