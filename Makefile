@@ -16,7 +16,7 @@ export LIPCERT_TEST_DATA := $(abspath ../shared/data)
 endif
 endif
 
-.PHONY: help setup demo test lint format bench clean
+.PHONY: help setup demo test lint format bench docs clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -57,6 +57,16 @@ format: setup  ## rewrite the code in the common style
 bench: setup  ## speed and tightness
 	$(BIN)/python -m benchmarks
 
+docs: $(VENV)/.docs  ## build the pages of docs/ into site/ (open site/index.html)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "site/index.html"
+
+# Not among the tools of setup: no test needs them.
+$(VENV)/.docs: $(STAMP)
+	@echo "Installing what builds the pages into $(VENV)"
+	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[docs]'
+	@touch $@
+
 clean:  ## remove .venv, caches and built files
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

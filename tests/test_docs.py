@@ -1,4 +1,4 @@
-"""What the documentation shows is what happens: examples in docstrings, commands and code of the README."""
+"""What the documentation shows is what happens: examples in docstrings, commands and code of README and tutorial."""
 
 from __future__ import annotations
 
@@ -10,19 +10,28 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import click
 import numpy as np
 import pytest
 
 import lipcert
 from lipcert import api
-from lipcert.cli.main import run
+from lipcert.cli.main import cli, run
 from tests.helpers.paths import MODELS, ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TIMED = ("bound", "reach", "monotone", "compare", "certify")
 """Commands that would take longer than there is time for here."""
 
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+DOCS = ROOT / "docs"
+
+
+def blocks_of(page: str) -> list[tuple[str, str]]:
+    """The language and the text of every fenced block."""
+    return re.findall(r"^```(\w*)\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+
+
+BLOCKS = blocks_of(README)
 
 
 def examples_in(module: ModuleType) -> list[doctest.DocTest]:
@@ -97,9 +106,55 @@ def test_the_output_that_the_readme_shows(folder: Path, capsys: pytest.CaptureFi
 
 
 def _without_numbers(text: str) -> list[str]:
-    return [" ".join(re.sub(r"\d+\.\d+", "#", line).split()) for line in text.splitlines() if line.strip()]
+    number = r"-?\d+(\.\d+)?(e[+-]\d+)?"
+    return [" ".join(re.sub(number, "#", line).split()) for line in text.splitlines() if line.strip()]
 
 
-def test_links_of_the_readme_lead_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (ROOT / target).exists(), target
+def test_the_tutorial(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From its top to its end: commands have the status and the output that are shown, blocks of Python run."""
+    python: dict[str, object] = {}
+    for language, block in blocks_of((DOCS / "tutorial.md").read_text(encoding="utf-8")):
+        if language == "python":
+            exec(compile(block, "tutorial.md", "exec"), python)
+            capsys.readouterr()
+            continue
+        assert language == "console"
+        shown = [entry.partition("\n")[::2] for entry in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]]
+        for (command, output), (then, status) in zip(shown, [*shown[1:], ("", "")], strict=True):
+            if command == "echo $?":
+                continue
+            words = shlex.split(command)
+            assert words[0] == "lipcert"
+            assert run(words[1:]) == (int(status) if then == "echo $?" else 0), command
+            printed = capsys.readouterr()
+            assert _without_numbers(printed.out) == _without_numbers(output), command
+            assert printed.err == ""
+    assert "<script" not in (folder / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda path: path.name)
+def test_commands_have_the_options_that_pages_show(page: Path) -> None:
+    """Of every page, also where the files are the reader's: parsed, not run."""
+    for line in re.findall(r"^[ $]*lipcert (.*)", page.read_text(encoding="utf-8"), re.MULTILINE):
+        words = [word for word in shlex.split(line, comments=True) if word != "..."]
+        command = cli.get_command(click.Context(cli), words[0])
+        assert command is not None, line
+        command.make_context(words[0], words[1:], resilient_parsing="..." in line)
+
+
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    listed = re.findall(r"^ +- .*: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(listed) == sorted(path.name for path in DOCS.glob("*.md"))
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda path: path.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Those of docs/ stay in docs/, so that they hold on the site, too."""
+    for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+        assert page.parent == ROOT or not target.startswith(".."), target
+
+
+def test_every_function_of_the_api_is_on_its_page() -> None:
+    page = (DOCS / "api.md").read_text(encoding="utf-8")
+    assert {name for name in lipcert.__all__ if not re.search(rf"\b{name}\b", page)} == set()
