@@ -235,6 +235,11 @@ def test_a_checkpoint_of_another_run_is_refused(network: Model, labels: np.ndarr
         ({"eps": 0.1, "restarts": 0}, "--restarts"),
         ({"eps": 0.1, "output": "z"}, "no output 'z'"),
         ({"eps": 0.1, "labels": None}, "labels"),
+        ({"eps": 0.1, "labels": ["a"] * 8}, "labels: no array of numbers"),
+        ({"eps": 0.1, "labels": [[1, 2], [3]]}, "labels: no array of numbers"),
+        ({"eps": 0.1, "labels": "labels.npy"}, "labels: data are an array"),
+        ({"eps": "a"}, "eps: 'a' is no radius"),
+        ({"eps": 0.1, "rows": (8, 9)}, "data: there are no rows"),
     ],
 )
 def test_mistakes_are_named(network: Model, labels: np.ndarray, options: dict[str, Any], message: str) -> None:
