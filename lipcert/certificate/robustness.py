@@ -37,8 +37,9 @@ class Classifier:
     norm: Norm
     output: str = ""
 
-    def posed(self, outputs: OutputChoice, region: Region | None = None, norm_out: Norm = 2.0) -> Problem:
-        return pose(self.graph, Query(self.norm, norm_out, region or Everywhere(), outputs, output=self.output))
+    def posed(self, outputs: OutputChoice, region: Region | None = None) -> Problem:
+        """What a claim about these outputs is about; of several ones in l2."""
+        return pose(self.graph, Query(self.norm, 2.0, region or Everywhere(), outputs, output=self.output))
 
 
 @np.errstate(over="ignore", invalid="ignore")  # overflow ends in inf or NaN, which proves nothing
