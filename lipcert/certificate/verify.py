@@ -109,7 +109,7 @@ def verify_box(problem: Problem, claim: BoxClaim, by: Arithmetic | None = None) 
 
 def verify_boxes(problem: Problem, claim: BoxClaim, by: Arithmetic | None = None) -> Bounds:
     """The same of many regions at a time, by intervals: everything is (K, outputs), and (K, neurons) in equilibria."""
-    _check_underflow()
+    check_underflow()
     if claim.linear or claim.trees or claim.slopes or claim.pairs:
         raise NotProvedError("boxes over many regions at a time are proven by intervals")
     shape = (*rows_of(problem.query.region), problem.size_out)
