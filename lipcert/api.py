@@ -389,7 +389,7 @@ def certify(
 
     asked = Asked(
         parse_norm(norm, "norm"),
-        tuple(float(radius) for radius in (eps if isinstance(eps, Sequence | np.ndarray) else (eps,))),
+        _radii(eps),
         output,
         local,
         DEFAULT_TIMEOUT if timeout is None else timeout,
@@ -431,6 +431,13 @@ def certify(
     return build_robustness(loaded, source, samples, asked, outcome)
 
 
+def _radii(eps: float | Sequence[float]) -> tuple[float, ...]:
+    try:
+        return tuple(np.asarray(eps, dtype=np.float64).reshape(-1).tolist())
+    except (TypeError, ValueError):
+        raise UsageError(f"eps: {eps!r} is no radius, nor a list of them") from None
+
+
 def _stated_samples(report: RobustnessReport, model: Model, data: Any, labels: Any) -> Samples:
     """The data of a report of certify: those given, else those that it names."""
     source = stated_source(report.data["query"].get("data"))
@@ -446,6 +453,8 @@ def _path(given: Any) -> str:
 def _samples(model: Model, source: Source, data: Any, labels: Any) -> Samples:
     shape = model.inputs[0].shape if len(model.inputs) == 1 else (sum(size_of(t.shape) for t in model.inputs),)
     if data is None or isinstance(data, str | Path):
+        if not (labels is None or isinstance(labels, str | Path)):
+            raise UsageError("labels: data are a file, and so shall these be")
         return read_samples(source, shape)
     return given_samples(source, data, labels, shape)
 

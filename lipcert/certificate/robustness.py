@@ -17,7 +17,7 @@ from lipcert.arithmetic.rounding import down, mul_up, up
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.boxes import Bounds, node_box
 from lipcert.certificate.claim import Attack, BallClaim, Claim, Equilibrium, MarginClaim, RobustnessClaim, SampleClaim
-from lipcert.certificate.verify import value_at, verify, verify_box
+from lipcert.certificate.verify import check_underflow, value_at, verify, verify_box
 from lipcert.errors import NotProvedError
 from lipcert.graph import Graph, Groupwise, State
 from lipcert.problem import Ball, Everywhere, Margin, Margins, Norm, OutputChoice, Problem, Query, Region, pose
@@ -37,8 +37,9 @@ class Classifier:
     norm: Norm
     output: str = ""
 
-    def posed(self, outputs: OutputChoice, region: Region | None = None, norm_out: Norm = 2.0) -> Problem:
-        return pose(self.graph, Query(self.norm, norm_out, region or Everywhere(), outputs, output=self.output))
+    def posed(self, outputs: OutputChoice, region: Region | None = None) -> Problem:
+        """What a claim about these outputs is about; of several ones in l2."""
+        return pose(self.graph, Query(self.norm, 2.0, region or Everywhere(), outputs, output=self.output))
 
 
 @np.errstate(over="ignore", invalid="ignore")  # overflow ends in inf or NaN, which proves nothing
@@ -46,6 +47,7 @@ def outputs_at(
     problem: Problem, points: np.ndarray, equilibria: Iterable[tuple[Equilibrium, ...]], by: Arithmetic
 ) -> Bounds:
     """(K, outputs) bounds on the outputs at points (K, inputs); `equilibria` of implicit layers, for each point."""
+    check_underflow()
     if any(isinstance(node, State) for node in problem.graph.nodes):
         each = [value_at(problem, x, by, there) for x, there in zip(points, equilibria, strict=True)]
         ends = [np.array(end).reshape(len(points), problem.size_out) for end in zip(*each, strict=True)]

@@ -42,7 +42,7 @@ def verify(problem: Problem, claim: Claim, by: Arithmetic | None = None) -> floa
     `by` chooses the arithmetic: float64 with error terms (default) or `balls.BallArithmetic`. Raises NotProvedError
     with the inequality that fails, and by how much.
     """
-    _check_underflow()
+    check_underflow()
     if not (math.isfinite(claim.value) and claim.value >= 0):
         raise NotProvedError(f"the claimed value {claim.value} is not a finite number >= 0")
     by = by or Arithmetic()
@@ -82,13 +82,13 @@ def _at_most(proven: float, claim: Claim) -> float:
 
 def verify_witness(problem: Problem, witness: Witness, by: Arithmetic | None = None) -> float:
     """The lower bound that the witness attains, or NotProvedError."""
-    _check_underflow()
+    check_underflow()
     return attained(problem, witness, by or Arithmetic())
 
 
 def verify_box(problem: Problem, claim: BoxClaim, by: Arithmetic | None = None) -> Bounds:
     """The box that is proven, inside the claimed one; NotProvedError with the output that leaves it."""
-    _check_underflow()
+    check_underflow()
     by = by or Arithmetic()
     size = problem.size_out
     if claim.lower.shape != (size,) or claim.upper.shape != (size,):
@@ -109,7 +109,7 @@ def verify_box(problem: Problem, claim: BoxClaim, by: Arithmetic | None = None) 
 
 def verify_boxes(problem: Problem, claim: BoxClaim, by: Arithmetic | None = None) -> Bounds:
     """The same of many regions at a time, by intervals: everything is (K, outputs), and (K, neurons) in equilibria."""
-    _check_underflow()
+    check_underflow()
     if claim.linear or claim.trees or claim.slopes or claim.pairs:
         raise NotProvedError("boxes over many regions at a time are proven by intervals")
     shape = (*rows_of(problem.query.region), problem.size_out)
@@ -132,7 +132,7 @@ def _inside(proven: Bounds, claim: BoxClaim) -> Bounds:
 
 def verify_extremes(problem: Problem, claim: Extremes, by: Arithmetic | None = None) -> None:
     """NotProvedError where a point is not certainly in the region, or its output not certainly as low or high."""
-    _check_underflow()
+    check_underflow()
     by = by or Arithmetic()
     shape = (problem.size_out, problem.size_in)
     if claim.lowest.shape != shape or claim.highest.shape != shape:
@@ -151,7 +151,7 @@ def verify_extremes(problem: Problem, claim: Extremes, by: Arithmetic | None = N
 
 def verify_monotone(problem: Problem, claim: MonotoneClaim, by: Arithmetic | None = None) -> float:
     """The share of the region, at least the claimed one, on which the derivatives are proven to have the sign."""
-    _check_underflow()
+    check_underflow()
     if not (0 <= claim.share <= 1 and 0 <= claim.tolerance < math.inf):
         raise NotProvedError("the claimed share is not one, or the tolerance is no number of at least zero")
     by = by or Arithmetic()
@@ -164,7 +164,7 @@ def verify_monotone(problem: Problem, claim: MonotoneClaim, by: Arithmetic | Non
 
 def verify_not_monotone(problem: Problem, claim: MonotoneClaim, slope: Slope, by: Arithmetic | None = None) -> float:
     """What the derivative at the counterexample is at most (times -1 for decreasing): below zero, or NotProvedError."""
-    _check_underflow()
+    check_underflow()
     return check_fails(problem, claim, slope, by or Arithmetic())
 
 
@@ -176,7 +176,7 @@ def value_at(problem: Problem, point: np.ndarray, by: Arithmetic, equilibria: tu
     return propagate(single, by if equilibria else type(by)())[problem.y]  # boxes are not worth keeping, layers are
 
 
-def _check_underflow() -> None:
+def check_underflow() -> None:
     """Some libraries make the processor flush subnormals to zero; single operations are then not rounded."""
     if flushes_to_zero():
         raise NotProvedError(

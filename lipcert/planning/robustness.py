@@ -129,8 +129,8 @@ def solve_robustness(
         left = [k for k in range(len(points)) if k not in outcome.samples]
         together = TOGETHER_LOCAL if asked.local else TOGETHER
         for i in range(0, len(left), together):
-            for k, sample in _certified(outcome, samples, left[i : i + together], asked):
-                outcome.samples[k] = sample
+            for done in _certified(outcome, samples, left[i : i + together], asked):
+                outcome.samples |= done
                 on_step("samples", outcome)
                 save(outcome)
     except KeyboardInterrupt:
@@ -229,8 +229,8 @@ def _bound_margins(
 
 def _certified(
     outcome: RobustnessOutcome, samples: _Samples, chosen: Sequence[int], asked: Asked
-) -> Iterator[tuple[int, SampleClaim]]:
-    """The samples of these places: attacked, then proven where no attack was found."""
+) -> Iterator[dict[int, SampleClaim]]:
+    """The samples of these places: attacked, then proven where no attack was found; those that take long one by one."""
     classifier = outcome.constants.classifier
     classes = samples.predicted[chosen]
     radii = radii_of(samples.margins[chosen], outcome.constants.values[classes])
@@ -238,16 +238,14 @@ def _certified(
     known = {k: (radius, found) for k, radius, found in zip(chosen, radii.tolist(), attacks, strict=True)}
     wanted = {k: _wanted(samples, k, *known[k], asked) for k in chosen} if asked.local else {}
     going = [k for k in chosen if wanted.get(k)]
-    for k in chosen:
-        if k not in going:
-            yield k, _sample(samples, k, known[k][0], (), known[k][1])
+    yield {k: _sample(samples, k, known[k][0], (), known[k][1]) for k in chosen if k not in going}
     targets = [Target(samples.points[k], int(samples.predicted[k]), samples.margins[k], wanted[k]) for k in going]
     for k, around in zip(going, prove_balls(classifier, targets, asked.local_seconds, asked.device), strict=True):
         radius, found = known[k]
         if around.counterexample is not None:
             eps, point = around.counterexample
             found = tuple(_confirmed(classifier, samples, np.array([k]), eps, point[None]).values()) or found
-        yield k, _sample(samples, k, radius, around.balls, found)
+        yield {k: _sample(samples, k, radius, around.balls, found)}
 
 
 def _wanted(samples: _Samples, k: int, radius: float, attacks: tuple[Attack, ...], asked: Asked) -> tuple[float, ...]:

@@ -69,18 +69,25 @@ def read_samples(source: Source, shape: Shape) -> Samples:
 
 def given_samples(source: Source, data: Any, labels: Any, shape: Shape) -> Samples:
     """The same of arrays."""
-    points, first = np.asarray(data), source.rows[0] if source.rows else 0
-    named = Path("data")
-    if points.ndim == 0 or points.dtype.kind not in "fiub":
-        raise UsageError("data: no array of numbers", hint="one row for each sample")
     if source.labels_column is not None or labels is None or isinstance(labels, str | Path):
         raise UsageError("labels: data are an array, and so shall these be")
-    chosen = slice(*source.rows) if source.rows else slice(None)
-    table = _flat(named, points[chosen], shape, 0)
-    _refuse_unusable(named, "data", table, first)
-    return Samples(
-        _scaled(table, source, shape), _as_labels(Path("labels"), np.asarray(labels)[chosen], len(table), first), first
-    )
+    chosen, first = slice(*source.rows) if source.rows else slice(None), source.rows[0] if source.rows else 0
+    points, classes = _given(data, "data")[chosen], _given(labels, "labels")[chosen]
+    if not len(points):
+        raise UsageError("data: there are no rows", hint="one for each sample")
+    table = _flat(Path("data"), points, shape, 0)
+    _refuse_unusable(Path("data"), "data", table, first)
+    return Samples(_scaled(table, source, shape), _as_labels(Path("labels"), classes, len(table), first), first)
+
+
+def _given(values: Any, name: str) -> np.ndarray:
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError):  # rows of several lengths, tensors on a device
+        array = np.zeros(0, dtype=object)
+    if array.ndim == 0 or array.dtype.kind not in "fiub":
+        raise UsageError(f"{name}: no array of numbers", hint="one row for each sample")
+    return array
 
 
 def stated_source(stated: Any) -> Source:

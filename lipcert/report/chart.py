@@ -131,15 +131,17 @@ def share_chart(report: MonotoneReport) -> Chart:
 def accuracy_chart(report: RobustnessReport) -> Chart:
     """By radius: certified accuracy, up to that under attack; the truth lies between."""
     attack = report.attack_accuracy
-    bars = [Bar("no perturbation", _percent(report.clean_accuracy), 0.0, report.clean_accuracy)]
+    clean = report.clean_accuracy
+    bars = [Bar("no perturbation", percent(clean, up=False), 0.0, clean, (0.0, clean))]
     for radius, share in report.certified_accuracy.items():
-        value = f"{_percent(share)} to {_percent(attack[radius])}"
+        value = f"{percent(share, up=False)} to {percent(attack[radius], up=True)}"
         bars.append(Bar(f"radius {radius:g}", value, 0.0, attack[radius], (0.0, share)))
     return Chart("Accuracy by radius", tuple(bars), "up to the accuracy under attack", "certified")
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.4g} %"
+def percent(share: float, *, up: bool) -> str:
+    """Of a share that is proven from one side."""
+    return f"{shown(100 * share, 4, up=up)} %"
 
 
 def output_name(query: Query, j: int) -> str:

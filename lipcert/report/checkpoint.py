@@ -25,7 +25,10 @@ SCHEMA = "lipcert/checkpoint/1"
 SAMPLES_SCHEMA = "lipcert/certify-checkpoint/1"
 
 SHARE = 0.1
-"""Of the time, which writing may take."""
+"""Of the time, which writing may take ..."""
+
+QUICK = 0.05
+"""... where it takes more seconds than this."""
 
 
 def write_checkpoint(path: str | Path, report: Report, trees: tuple[Rows, ...]) -> None:
@@ -86,7 +89,7 @@ class SampleCheckpoint:
     def save(self, outcome: RobustnessOutcome, *, last: bool = False) -> None:
         """Write all that is proven, to a temporary file, then renamed; not if that was done a moment ago."""
         began = time.monotonic()
-        if not last and self._took > SHARE * (began - self._written):
+        if not last and self._took > max(QUICK, SHARE * (began - self._written)):
             return
         claim = outcome.claim()
         for sample in claim.samples:

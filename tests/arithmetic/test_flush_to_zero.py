@@ -15,11 +15,13 @@ import torch
 from lipcert.activations import Relu
 from lipcert.arithmetic.enclosure import exact
 from lipcert.certificate import Claim, verify
-from lipcert.certificate.claim import AbsoluteChain
+from lipcert.certificate.arithmetic import Arithmetic
+from lipcert.certificate.claim import AbsoluteChain, Attack
+from lipcert.certificate.robustness import Classifier, attacks_hold
 from lipcert.errors import LipcertError
 from lipcert.graph import Affine, Elementwise, Graph, Input, Output
 from lipcert.operators import Dense
-from lipcert.problem import Problem, Query, pose
+from lipcert.problem import AllOutputs, Problem, Query, pose
 
 
 @contextmanager
@@ -55,3 +57,10 @@ def test_a_bound_below_the_truth_is_not_certified_where_underflow_is_flushed(cen
     assert verify(problem, Claim(1.001e-10, AbsoluteChain(center))) >= 0.999e-10
     with flushing(), pytest.raises(LipcertError):
         verify(problem, Claim(1e-12, AbsoluteChain(center)))
+
+
+def test_no_attack_is_proven_where_subnormals_are_flushed() -> None:
+    classifier = Classifier(tiny_then_huge().graph, 2.0)
+    point = np.zeros(classifier.posed(AllOutputs()).size_in)
+    with flushing(), pytest.raises(LipcertError, match="flushes subnormal"):
+        attacks_hold(classifier, point[None], np.zeros(1, dtype=int), [Attack(1.0, point)], Arithmetic())

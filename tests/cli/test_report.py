@@ -45,7 +45,7 @@ def test_a_page_is_one_file(lipcert: Command, tmp_path: Path) -> None:
     page = (tmp_path / "out.html").read_text(encoding="utf-8")
     assert page.startswith("<!DOCTYPE html>")
     assert all(str(path) in page for path in paths)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["0.json", "1.json", "2.json", "out.html"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["0.json", "1.json", "2.json", "3.json", "out.html"]
     assert lipcert("report", *paths, "--html", "-").out == page
 
 

@@ -8,6 +8,7 @@ from functools import cache
 
 import numpy as np
 
+from lipcert.api import certify
 from lipcert.frontend import Model
 from lipcert.graph import Input
 from lipcert.planning.monotone import solve_monotone
@@ -17,6 +18,7 @@ from lipcert.report.monotone import MonotoneReport, build_monotone
 from lipcert.report.reach import ReachReport, build_reach
 from lipcert.report.reading import AnyReport
 from lipcert.report.report import Report
+from lipcert.report.robustness import RobustnessReport
 from tests.helpers.reports import RULES, make_case, model_of
 
 BALL = Ball(np.array([0.1, 0.2, 0.3, 0.4]), 0.25, math.inf)
@@ -54,8 +56,17 @@ def monotone_report() -> MonotoneReport:
     return next(report for report in found if report.status == "refuted")
 
 
+@cache
+def robustness_report() -> RobustnessReport:
+    """Of four samples, one with another label than its class."""
+    points = np.random.default_rng(0).normal(size=(4, 4))
+    model = small_model()
+    classes = pose(model.graph, Query()).values(points)[-1].argmax(axis=1)
+    return certify(model, points, (classes + (np.arange(4) == 1)) % 3, eps=[0.01, 10.0], timeout=2)
+
+
 def all_reports() -> list[AnyReport]:
-    return [bound_report(), reach_report(), monotone_report()]
+    return [bound_report(), reach_report(), monotone_report(), robustness_report()]
 
 
 HOSTILE = "<script>window.owned = 1</script>\"'><img src=x onerror=window.owned=1>\u202e{{ 7 * 7 }}"

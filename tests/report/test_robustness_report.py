@@ -180,16 +180,19 @@ def test_a_run_that_is_killed_goes_on(
 
 
 def test_an_interrupt_leaves_what_is_done(network: Model, labels: np.ndarray) -> None:
+    """Here the samples that need no ball of their own."""
+
     def step(what: str, outcome: RobustnessOutcome) -> None:
-        if len(outcome.samples) == 3:
+        if what == "samples":
             raise KeyboardInterrupt
 
-    part = lipcert.certify(network, X, labels, eps=EPS, timeout=10, on_step=step)
+    part = lipcert.certify(network, X, labels, eps=EPS, timeout=0, local=True, on_step=step)
     assert part.status == "inconclusive"
-    assert (part.data["result"]["finished"], len(part.samples)) == (3, 3)
+    assert part.data["result"]["finished"] == len(part.samples)
+    assert 0 < len(part.samples) < len(X)
     found = lipcert.check(part, network, data=X, labels=labels)
     assert isinstance(found, RobustnessCheck)
-    assert found.samples == 3
+    assert found.samples == len(part.samples)
 
 
 def test_a_checkpoint_of_another_run_is_refused(network: Model, labels: np.ndarray, tmp_path: Path) -> None:
@@ -235,6 +238,11 @@ def test_a_checkpoint_of_another_run_is_refused(network: Model, labels: np.ndarr
         ({"eps": 0.1, "restarts": 0}, "--restarts"),
         ({"eps": 0.1, "output": "z"}, "no output 'z'"),
         ({"eps": 0.1, "labels": None}, "labels"),
+        ({"eps": 0.1, "labels": ["a"] * 8}, "labels: no array of numbers"),
+        ({"eps": 0.1, "labels": [[1, 2], [3]]}, "labels: no array of numbers"),
+        ({"eps": 0.1, "labels": "labels.npy"}, "labels: data are an array"),
+        ({"eps": "a"}, "eps: 'a' is no radius"),
+        ({"eps": 0.1, "rows": (8, 9)}, "data: there are no rows"),
     ],
 )
 def test_mistakes_are_named(network: Model, labels: np.ndarray, options: dict[str, Any], message: str) -> None:

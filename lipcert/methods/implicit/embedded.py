@@ -66,11 +66,11 @@ def embedded(layer: Layer, u: np.ndarray, reach: np.ndarray, gain: float) -> Bou
 
 
 def _of_rest(layer: Layer, own: np.ndarray, rest: np.ndarray) -> np.ndarray:
-    """v with v - a_ii phi(v) = r, by Newton's method."""
+    """v with v - a_ii phi(v) = r, by Newton's method, in a form in which nothing cancels on a straight piece."""
     v, phi = rest, layer.activation
     for _ in range(NEWTON_STEPS):
-        off = v - own * phi.value(v) - rest
-        if not np.abs(off).max(initial=0.0) > 1e-14 * np.abs(v).max(initial=0.0):
+        slope = phi.derivative(v)
+        before, v = v, (rest + own * (phi.value(v) - slope * v)) / (1 - own * slope)
+        if not np.abs(v - before).max(initial=0.0) > 1e-14 * np.abs(v).max(initial=0.0):
             break
-        v = v - off / (1 - own * phi.derivative(v))
     return v

@@ -109,7 +109,7 @@ def _goals(network: TorchNetwork, center: torch.Tensor, label: torch.Tensor, res
 
     with torch.no_grad():
         outputs = network(center)
-        outputs[torch.arange(len(label)), label] = -math.inf
+        outputs[torch.arange(len(label), device=label.device), label] = -math.inf
         order = outputs.argsort(dim=1, descending=True)
     classes = order.shape[1] - 1
     goals = [order[:, (k - 2) % classes] if k >= 2 else torch.full_like(label, -1) for k in range(restarts)]

@@ -14,7 +14,15 @@ import numpy as np
 from lipcert.certificate.encoding import decode_query
 from lipcert.problem import Query, norm_name
 from lipcert.report import wording
-from lipcert.report.chart import accuracy_chart, attempts_chart, bound_chart, output_name, reach_chart, share_chart
+from lipcert.report.chart import (
+    accuracy_chart,
+    attempts_chart,
+    bound_chart,
+    output_name,
+    percent,
+    reach_chart,
+    share_chart,
+)
 from lipcert.report.html.content import TONES, Section, Table, Verdict
 from lipcert.report.html.points import counterexample, extremes, witness
 from lipcert.report.monotone import MONOTONE_SCHEMA, MonotoneReport
@@ -189,18 +197,24 @@ def _monotone(report: MonotoneReport) -> Body:
 
 def _robustness(report: RobustnessReport) -> Body:
     result, query, attack = report.data["result"], report.data["query"], report.attack_accuracy
-    finished, clean = result["finished"], f"{100 * report.clean_accuracy:.4g}"
-    at = [f"{100 * share:.4g} % at {radius:g}" for radius, share in report.certified_accuracy.items()]
+    finished, clean = result["finished"], percent(report.clean_accuracy, up=False)
+    at = [f"{percent(share, up=False)} at {radius:g}" for radius, share in report.certified_accuracy.items()]
     headline = f"Certified accuracy {', '.join(at)}"
     detail = (
         f"{clean} % without perturbation; {finished} of {query['data']['samples']} samples, {result['seconds']:.1f} s"
     )
     rows = [
-        (f"{radius:g}", f"{100 * share:.4g} %", f"{100 * attack[radius]:.4g} %")
+        (f"{radius:g}", percent(share, up=False), percent(attack[radius], up=True))
         for radius, share in report.certified_accuracy.items()
     ]
     each = tuple(
-        (str(r["index"]), str(r["label"]), str(r["predicted"]), f"{r['radius']:.6g}", _radius(r["attacked"]))
+        (
+            str(r["index"]),
+            str(r["label"]),
+            str(r["predicted"]),
+            f"{shown(r['radius'], 6, up=False)}",
+            _radius(r["attacked"]),
+        )
         for r in report.samples[:MAX_ROWS]
     )
     columns = ("sample", "label", "predicted", "proven radius", "attacked at")

@@ -82,7 +82,7 @@ def test_every_image_and_table_has_a_name(browser: Browser, tmp_path: Path) -> N
     nodes = browser.call("Accessibility.getFullAXTree")["nodes"]
     named = [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if not node["ignored"]]
     roles = [role for role, name in named if role in ("image", "table", "region", "link")]
-    assert roles.count("image") == IMAGES + 3  # charts
+    assert roles.count("image") == IMAGES + 4  # charts
     assert roles.count("table") >= 10
     assert all(name for role, name in named if role in ("image", "table", "region", "link", "heading"))
     assert browser.evaluate("document.documentElement.lang") == "en"
