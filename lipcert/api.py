@@ -434,6 +434,8 @@ def certify(
 def _stated_samples(report: RobustnessReport, model: Model, data: Any, labels: Any) -> Samples:
     """The data of a report of certify: those given, else those that it names."""
     source = stated_source(report.data["query"].get("data"))
+    if data is None and not source.data:
+        raise UsageError("the report is about arrays", hint="give its data and labels")
     source = replace(source, data=_path(data) or source.data, labels=_path(labels) or source.labels)
     return _samples(model, source, data, labels)
 
