@@ -138,6 +138,7 @@ FALSE: dict[str, Callable[[Data], Any]] = {
     "radii that fall": _at([0.2, 0.05]),
     "no radii": _at([]),
     "more samples": lambda d: d["query"]["data"].update(samples=1000),
+    "no rows": lambda d: d["query"]["data"].pop("rows"),
     "eps null": lambda d: d["query"].update(eps=None),
     "margins null": lambda d: d.update(margins=None),
     "margins of nothing": lambda d: d.update(margins=[1]),
