@@ -25,6 +25,7 @@ from lipcert.problem import (
     SomeOutputs,
     parse_norm,
     pose,
+    rows_of,
     together,
 )
 from lipcert.problem.samples import Samples, Source, check_labels, given_samples, read_samples, stated_source
@@ -655,6 +656,8 @@ def _region(region: Region | None, center: Any, eps: float | None, ball: Any, qu
     if region is not None:
         if center is not None or eps is not None:
             raise UsageError("region and center/eps are given both", hint="give one of them")
+        if rows_of(region):
+            raise UsageError("region: many at a time", hint="give reach_many or bound_many a list of them")
         return region
     if (center is None) != (eps is None):
         raise UsageError("a ball needs both center and eps")
