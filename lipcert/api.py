@@ -25,6 +25,7 @@ from lipcert.problem import (
     SomeOutputs,
     parse_norm,
     pose,
+    rows_of,
     together,
 )
 from lipcert.problem.samples import Samples, Source, check_labels, given_samples, read_samples, stated_source
@@ -441,6 +442,8 @@ def _radii(eps: float | Sequence[float]) -> tuple[float, ...]:
 def _stated_samples(report: RobustnessReport, model: Model, data: Any, labels: Any) -> Samples:
     """The data of a report of certify: those given, else those that it names."""
     source = stated_source(report.data["query"].get("data"))
+    if data is None and not source.data:
+        raise UsageError("the report is about arrays", hint="give its data and labels")
     source = replace(source, data=_path(data) or source.data, labels=_path(labels) or source.labels)
     return _samples(model, source, data, labels)
 
@@ -662,6 +665,8 @@ def _region(region: Region | None, center: Any, eps: float | None, ball: Any, qu
     if region is not None:
         if center is not None or eps is not None:
             raise UsageError("region and center/eps are given both", hint="give one of them")
+        if rows_of(region):
+            raise UsageError("region: many at a time", hint="give reach_many or bound_many a list of them")
         return region
     if (center is None) != (eps is None):
         raise UsageError("a ball needs both center and eps")

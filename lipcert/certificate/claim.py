@@ -376,8 +376,10 @@ class Attack:
 class SampleClaim:
     """In the closed ball of this radius around row `index` of the data, output `predicted` is above all others.
 
-    A radius of zero or less claims nothing. `balls`: proofs for this sample alone. `attacks`: against its label, for
-    increasing radii. `equilibria`: of implicit layers at the sample.
+    A radius of zero or less claims nothing of the ball. At the sample itself `predicted` is proven to be above all
+    others where it is the label; another class is one that is not proven to be below some output. `balls`: proofs for
+    this sample alone. `attacks`: against its label, for increasing radii. `equilibria`: of implicit layers at the
+    sample.
     """
 
     index: int

@@ -444,7 +444,8 @@ def distance(layer: Layer, iteration: Iteration, state: Bounds) -> np.ndarray:
         rate = _rate(layer, iteration, weights)
         if rate < 1:
             first = up(off / weights).max(axis=-1, initial=0.0, keepdims=True)
-            left = inflate(rate**iteration.steps * first, 2 * iteration.steps + 8) + TINY
+            power = rate**iteration.steps + ETA  # what underflows may meet a start that is far off
+            left = inflate(power * first, 2 * iteration.steps + 8) + TINY
             found = np.fmin(found, up(left * weights))
     return found
 

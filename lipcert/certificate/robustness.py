@@ -25,6 +25,9 @@ from lipcert.problem.outputs import AllOutputs
 
 LARGEST = float(np.finfo(np.float64).max)
 
+ROOM = 2.0**-40
+"""Of outputs, by which margins are taken to be smaller: for a checker whose sums run in another order."""
+
 CHUNK = 2**24
 """Entries of a node at many samples that are evaluated at a time."""
 
@@ -63,7 +66,8 @@ def _values(problem: Problem, points: np.ndarray, by: Arithmetic) -> Bounds:
         if i == problem.x:
             boxes.append((points, points))
         elif isinstance(node, Groupwise) and len(points):
-            each = [node.function.enclose(low, high) for low, high in zip(*boxes[node.input], strict=True)]
+            sides = (np.broadcast_to(side, (len(points), side.shape[-1])) for side in boxes[node.input])
+            each = [node.function.enclose(low, high) for low, high in zip(*sides, strict=True)]
             boxes.append((np.array([low for low, _ in each]), np.array([high for _, high in each])))
         else:
             boxes.append(node_box(problem, i, boxes, {}, by))
@@ -94,6 +98,20 @@ def misclassified(outputs: Bounds, labels: np.ndarray) -> np.ndarray:
     low, high = outputs
     own, each = high[np.arange(len(high)), labels][:, None], np.arange(high.shape[1])
     return np.asarray(np.any((low >= own) & (each != labels[:, None]), axis=1))
+
+
+def room_of(outputs: Bounds) -> np.ndarray:
+    """(K, 1) the room of outputs at samples."""
+    low, high = outputs
+    return np.asarray(ROOM * np.maximum(np.abs(low), np.abs(high)).max(axis=1, keepdims=True))
+
+
+def surpassed(outputs: Bounds, classes: np.ndarray) -> np.ndarray:
+    """(K,) whether another output is proven to be above that of the class, and not just in this order of sums."""
+    low, high = outputs
+    own = high[np.arange(len(high)), classes][:, None]
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.any(low - 2 * room_of(outputs) > own, axis=1))
 
 
 def constants_of(classifier: Classifier, claim: RobustnessClaim, by: Arithmetic) -> np.ndarray:
@@ -172,11 +190,13 @@ def verify_robustness(
     classes = np.array([sample.predicted for sample in claim.samples], dtype=int)
     margins = margins_of(outputs, classes)
     proven = radii_of(margins, constants[classes])
-    wrong = misclassified(outputs, classes)
+    wrong = surpassed(outputs, classes)
     for k, sample in enumerate(claim.samples):
         try:
             if wrong[k]:
                 raise NotProvedError(f"another output is above {sample.predicted}")
+            if sample.predicted == sample.label and not np.all(margins[k] > 0):
+                raise NotProvedError(f"output {sample.label} is not proven to be above all others")
             _check_sample(classifier, points[k], sample, margins[k], float(proven[k]), by)
         except NotProvedError as reason:
             raise NotProvedError(f"sample {sample.index}: {reason.message}") from None

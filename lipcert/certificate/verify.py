@@ -43,6 +43,7 @@ def verify(problem: Problem, claim: Claim, by: Arithmetic | None = None) -> floa
     with the inequality that fails, and by how much.
     """
     check_underflow()
+    _check_single(problem)
     if not (math.isfinite(claim.value) and claim.value >= 0):
         raise NotProvedError(f"the claimed value {claim.value} is not a finite number >= 0")
     by = by or Arithmetic()
@@ -83,12 +84,14 @@ def _at_most(proven: float, claim: Claim) -> float:
 def verify_witness(problem: Problem, witness: Witness, by: Arithmetic | None = None) -> float:
     """The lower bound that the witness attains, or NotProvedError."""
     check_underflow()
+    _check_single(problem)
     return attained(problem, witness, by or Arithmetic())
 
 
 def verify_box(problem: Problem, claim: BoxClaim, by: Arithmetic | None = None) -> Bounds:
     """The box that is proven, inside the claimed one; NotProvedError with the output that leaves it."""
     check_underflow()
+    _check_single(problem)
     by = by or Arithmetic()
     size = problem.size_out
     if claim.lower.shape != (size,) or claim.upper.shape != (size,):
@@ -133,6 +136,7 @@ def _inside(proven: Bounds, claim: BoxClaim) -> Bounds:
 def verify_extremes(problem: Problem, claim: Extremes, by: Arithmetic | None = None) -> None:
     """NotProvedError where a point is not certainly in the region, or its output not certainly as low or high."""
     check_underflow()
+    _check_single(problem)
     by = by or Arithmetic()
     shape = (problem.size_out, problem.size_in)
     if claim.lowest.shape != shape or claim.highest.shape != shape:
@@ -152,6 +156,7 @@ def verify_extremes(problem: Problem, claim: Extremes, by: Arithmetic | None = N
 def verify_monotone(problem: Problem, claim: MonotoneClaim, by: Arithmetic | None = None) -> float:
     """The share of the region, at least the claimed one, on which the derivatives are proven to have the sign."""
     check_underflow()
+    _check_single(problem)
     if not (0 <= claim.share <= 1 and 0 <= claim.tolerance < math.inf):
         raise NotProvedError("the claimed share is not one, or the tolerance is no number of at least zero")
     by = by or Arithmetic()
@@ -165,6 +170,7 @@ def verify_monotone(problem: Problem, claim: MonotoneClaim, by: Arithmetic | Non
 def verify_not_monotone(problem: Problem, claim: MonotoneClaim, slope: Slope, by: Arithmetic | None = None) -> float:
     """What the derivative at the counterexample is at most (times -1 for decreasing): below zero, or NotProvedError."""
     check_underflow()
+    _check_single(problem)
     return check_fails(problem, claim, slope, by or Arithmetic())
 
 
@@ -174,6 +180,12 @@ def value_at(problem: Problem, point: np.ndarray, by: Arithmetic, equilibria: tu
         raise NotProvedError("a point is not certainly in the region")
     single = replace(problem, query=replace(problem.query, region=Box(point, point)), equilibria=equilibria)
     return propagate(single, by if equilibria else type(by)())[problem.y]  # boxes are not worth keeping, layers are
+
+
+def _check_single(problem: Problem) -> None:
+    """What is not written for many regions at a time would speak of the first one alone."""
+    if rows_of(problem.query.region):
+        raise NotProvedError("of many regions at a time only boxes by intervals are proven, by verify_boxes")
 
 
 def check_underflow() -> None:

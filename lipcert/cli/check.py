@@ -31,7 +31,7 @@ def check(report: str, model: str, strict: bool, data: str | None, labels: str |
     if isinstance(stored, RobustnessReport) or isinstance(result, RobustnessCheck):
         assert isinstance(stored, RobustnessReport)
         assert isinstance(result, RobustnessCheck)
-        print_robustness_check(stored, result, report, model)
+        print_robustness_check(stored, result, report, model, data)
     else:
         print_check(stored, result, report, model)
     return 0

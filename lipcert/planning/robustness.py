@@ -12,6 +12,7 @@ import numpy as np
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.claim import Attack, BallClaim, Equilibrium, RobustnessClaim, SampleClaim
 from lipcert.certificate.robustness import (
+    ROOM,
     Classifier,
     attacks_hold,
     margins_of,
@@ -19,6 +20,7 @@ from lipcert.certificate.robustness import (
     outputs_at,
     radii_of,
     radius_in,
+    room_of,
     verify_robustness,
 )
 from lipcert.errors import InconclusiveError, NotProvedError, UnsupportedModelError, UsageError
@@ -32,9 +34,6 @@ from lipcert.problem import AllOutputs, Norm, Problem
 
 LOCAL_SECONDS = 10.0
 """For the balls of one sample."""
-
-ROOM = 2.0**-40
-"""Of outputs, by which margins are taken to be smaller: for a checker whose sums run in another order."""
 
 TOGETHER = 128
 """Samples that are attacked at a time ..."""
@@ -168,8 +167,10 @@ def _evaluated(classifier: Classifier, points: np.ndarray, labels: np.ndarray, f
         low, high = outputs_at(problem, points, there, by)
     except NotProvedError as reason:
         raise InconclusiveError(f"the outputs at the samples are not enclosed: {reason.message}") from None
-    predicted = (low / 2 + high / 2).argmax(axis=1)
-    room = ROOM * np.maximum(np.abs(low), np.abs(high)).max(axis=1, keepdims=True)
+    predicted, room = (low / 2 + high / 2).argmax(axis=1), room_of((low, high))
+    margins = margins_of((low, high), predicted) - room
+    open_labels = (predicted == labels) & np.any(margins <= 0, axis=1)  # ties, for which the nearest class is as good
+    predicted = np.where(open_labels, margins.argmin(axis=1), predicted)
     margins = margins_of((low, high), predicted) - room
     means = np.tile(points.mean(axis=0), (problem.size_out + 1, 1))
     for label in np.unique(labels):

@@ -105,7 +105,7 @@ def stated_source(stated: Any) -> Source:
         raise CertificateError("query.data: not an object")
     optional = ("labels_column", "rows")
     for name, kind in wanted.items():
-        if type(stated.get(name)) is not kind and not (name in optional and stated.get(name) is None):
+        if type(stated.get(name)) is not kind and not (name in optional and stated.get(name, "") is None):
             raise CertificateError(f"query.data.{name}: not a {kind.__name__}")
     rows = stated["rows"]
     if rows is not None and not (len(rows) == 2 and all(type(row) is int and row >= 0 for row in rows)):

@@ -164,9 +164,13 @@ def check_robustness(
     """Prove the report's samples, which are these, for this model again, or raise CertificateError with what fails."""
     _check_identity(report, model)
     _check_unrolled(report, model)
+    if model.templates:
+        raise CertificateError("robust accuracy is not proven of a model with templates")
     query = report.data["query"]
     if not isinstance(query.get("data"), dict) or query["data"].get("sha256") != samples.sha256:
         raise CertificateError("the report is about other data", hint="give --data and --labels as in the report's run")
+    if query["data"].get("samples") != len(samples.labels):
+        raise CertificateError(f"query.data.samples: the data are {len(samples.labels)} samples")
     claim = decode_robustness(report.data.get("certificate"))
     places = [sample.index - samples.first for sample in claim.samples]
     if places != sorted(set(places)) or not all(0 <= k < len(samples.labels) for k in places):
@@ -190,6 +194,8 @@ def _check_stated(report: RobustnessReport, claim: RobustnessClaim) -> None:
     eps, result, margins = report.data["query"].get("eps"), report.data["result"], report.data.get("margins")
     if not isinstance(eps, list) or not all(isinstance(radius, float) for radius in eps):
         raise CertificateError("query.eps: not a list of numbers")
+    if not (eps and all(0 < radius < math.inf for radius in eps) and eps == sorted(set(eps))):
+        raise CertificateError("query.eps: not increasing radii above zero")
     stated = {name: result.get(name) for name in ("finished", "clean", "radii")}
     rows = [row(sample, tuple(eps)) for sample in claim.samples]
     if stated != accuracies(claim, tuple(eps)) or report.data.get("samples") != rows:

@@ -59,12 +59,12 @@ def _add_accuracies(table: Table, report: RobustnessReport, least: dict[float, f
 
 
 def print_robustness_check(
-    report: RobustnessReport, result: RobustnessCheck, report_path: str, model_path: str
+    report: RobustnessReport, result: RobustnessCheck, report_path: str, model_path: str, data_path: str | None
 ) -> None:
-    """The verdict of `lipcert check`."""
+    """The verdict of `lipcert check`, about the data of `data_path`, or else those that the report names."""
     table = grid()
     table.add_row("report", plain(f"{report_path}, about {model_path}"))
-    table.add_row("data", plain(_data_line(report)))
+    table.add_row("data", plain(_data_line(report, data_path)))
     accuracies = ", ".join(f"{_percent(share)} at {radius:g}" for radius, share in report.certified_accuracy.items())
     attacks = sum(row["attacked"] is not None for row in report.samples)
     table.add_row(
@@ -74,9 +74,9 @@ def print_robustness_check(
     show(table)
 
 
-def _data_line(report: RobustnessReport) -> str:
+def _data_line(report: RobustnessReport, path: str | None = None) -> str:
     query = report.data["query"]
-    path = query["data"]["data"] or "arrays"
+    path = path or query["data"]["data"] or "arrays"
     return f"{path}, {_asked(report)} samples; closed balls in l{query['norm']}"
 
 

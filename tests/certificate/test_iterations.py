@@ -94,6 +94,14 @@ def test_what_is_not_known_is_infinite_or_the_fixed_point() -> None:
     assert distance(layer, Iteration(60, 0.75, np.zeros(1)), box)[0] < 1e-3
 
 
+def test_powers_that_underflow_still_count_where_the_start_is_far_off() -> None:
+    far, count, zero = 1e300, 1100, np.zeros(1)
+    graph = network(np.array([[0.5]]), np.eye(1), Relu(), None)
+    (layer,) = layers_of(graph, Arithmetic()).values()
+    (off,) = distance(layer, Iteration(count, 0.0, np.array([far])), (zero, zero))
+    assert Fraction(float(off)) >= Fraction(far) / 2**count
+
+
 SLOPES: dict[str, tuple[Activation, float]] = {
     "relu": (Relu(), 1.0),
     "tanh": (Tanh(), 1.0),

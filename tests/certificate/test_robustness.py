@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lipcert.activations.sorting import GroupSort
+from lipcert.arithmetic.enclosure import exact
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.balls import BallArithmetic
 from lipcert.certificate.claim import Attack, RobustnessClaim, SampleClaim
@@ -25,6 +27,8 @@ from lipcert.certificate.robustness import (
 )
 from lipcert.certificate.verify import value_at
 from lipcert.errors import NotProvedError
+from lipcert.graph import Affine, Graph, Groupwise, Input, Output
+from lipcert.operators import Identity
 from lipcert.planning.robustness import Asked, solve_robustness
 from lipcert.problem import AllOutputs
 from tests.helpers.classifiers import classes_at, random_classifier
@@ -100,6 +104,21 @@ def test_many_points_are_enclosed_as_one_by_one(honest: tuple[Classifier, np.nda
         assert np.allclose((low[k], high[k]), one, rtol=1e-12, atol=1e-12)
         assert np.all(low[k] <= one[1])
         assert np.all(one[0] <= high[k])
+
+
+def test_what_does_not_depend_on_the_sample_is_enclosed_as_well() -> None:
+    """Sorted constants, beside an input of as many entries as there are samples."""
+    both = Affine((0, 2), (Identity(2), Identity(2)), exact(np.zeros(2)), (2,))
+    nodes = (
+        Input("x", (2,)),
+        Affine((), (), exact(np.array([3.0, 1.0])), (2,)),
+        Groupwise(1, GroupSort(2), (2,)),
+        both,
+    )
+    problem = Classifier(Graph(nodes, (Output("y", 3),)), 2.0).posed(AllOutputs())
+    low, high = outputs_at(problem, np.zeros((2, 2)), [()] * 2, Arithmetic())
+    assert np.all(low <= [1.0, 3.0])
+    assert np.all(high >= [1.0, 3.0])
 
 
 def with_radius(change: Callable[[SampleClaim], float]) -> Callable[[Samples], Samples]:

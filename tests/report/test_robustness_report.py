@@ -6,6 +6,7 @@ import contextlib
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,15 @@ import pytest
 from onnx import helper
 
 import lipcert
-from lipcert.certificate.encoding import encode_array
+from lipcert.certificate.encoding import decode_robustness, encode_array
 from lipcert.errors import CertificateError, LipcertError, UsageError
 from lipcert.frontend import Model
 from lipcert.planning.robustness import RobustnessOutcome
 from lipcert.report.check import RobustnessCheck
 from lipcert.report.reading import parse_any
-from lipcert.report.robustness import RobustnessReport
+from lipcert.report.robustness import RobustnessReport, accuracies, row
+from lipcert.templates import read_template
+from lipcert.templates.library import folder
 from tests.helpers.onnx_models import model, random_weights
 
 Data = dict[str, Any]
@@ -83,6 +86,18 @@ def _sample(data: Data) -> Data:
     return next(s for s in data["certificate"]["samples"] if float.fromhex(s["radius"]) > 0)
 
 
+def _at(eps: list[float]) -> Callable[[Data], None]:
+    """The same claims at other radii, with rows and counts to match."""
+
+    def change(data: Data) -> None:
+        claim = decode_robustness(data["certificate"])
+        data["query"].update(eps=eps)
+        data["result"].update(accuracies(claim, tuple(eps)))
+        data.update(samples=[row(sample, tuple(eps)) for sample in claim.samples])
+
+    return change
+
+
 def _larger(data: Data) -> None:
     """A radius, in the certificate and in its row."""
     sample = _sample(data)
@@ -118,6 +133,12 @@ FALSE: dict[str, Callable[[Data], Any]] = {
     "steps of Loops": lambda d: d["model"].update(unrolled=True),
     "a wrong type": lambda d: d["query"].update(eps=["0.05"]),
     "no data": lambda d: d["query"].pop("data"),
+    "radii of zero": _at([0.0, 0.2]),
+    "radii below zero": _at([-1.0]),
+    "radii that fall": _at([0.2, 0.05]),
+    "no radii": _at([]),
+    "more samples": lambda d: d["query"]["data"].update(samples=1000),
+    "no rows": lambda d: d["query"]["data"].pop("rows"),
     "eps null": lambda d: d["query"].update(eps=None),
     "margins null": lambda d: d.update(margins=None),
     "margins of nothing": lambda d: d.update(margins=[1]),
@@ -140,6 +161,17 @@ def test_other_data_are_refused(report: RobustnessReport, network: Model, labels
             lipcert.check(report, network, data=x, labels=y)
     with pytest.raises(UsageError, match="--data and --labels"):
         lipcert.check(lipcert.bound(network, timeout=0.1), network, data=X)
+
+
+def test_a_model_with_templates_is_refused(report: RobustnessReport, network: Model, labels: np.ndarray) -> None:
+    conditional = replace(network, templates=(read_template(folder() / "abs.toml"),))
+    with pytest.raises(CertificateError, match="templates"):
+        lipcert.check(report, conditional, data=X, labels=labels)
+
+
+def test_a_report_about_arrays_asks_for_them(report: RobustnessReport, network: Model) -> None:
+    with pytest.raises(UsageError, match="about arrays"):
+        lipcert.check(report, network)
 
 
 class Killed(BaseException):

@@ -9,14 +9,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lipcert.certificate import BoxClaim, verify_box, verify_boxes
+import lipcert
+from lipcert.certificate import BoxClaim, Claim, verify, verify_box, verify_boxes
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.boxes import propagate, propagate_many
-from lipcert.errors import NotProvedError
+from lipcert.certificate.claim import AbsoluteChain
+from lipcert.errors import NotProvedError, UsageError
 from lipcert.methods.implicit import with_equilibria, with_many_equilibria
 from lipcert.planning import reach_many
 from lipcert.planning.reach_many import solve_reach_many
-from lipcert.problem import Ball, Box, Problem, Query, Region, pose, together
+from lipcert.problem import Ball, Balls, Box, Boxes, Problem, Query, Region, pose, together
+from tests.helpers.classifiers import SIZES, random_classifier
 from tests.helpers.equilibria import Network
 from tests.helpers.sampling import random_points
 from tests.soundness.test_implicit import KINDS, assert_inside, network, seeded
@@ -144,6 +147,28 @@ def test_what_is_tampered_with_is_refused(claimed: tuple[Problem, BoxClaim]) -> 
     for changed in tampered:
         with pytest.raises(NotProvedError):
             verify_boxes(problem, changed)
+
+
+@pytest.mark.parametrize("kind", REGIONS)
+@pytest.mark.parametrize("linear", [False, True])
+def test_what_speaks_of_one_region_is_not_proven_of_many(kind: str, linear: bool) -> None:
+    """A constant or a box by linear bounds would be that of the first row."""
+    rng = np.random.default_rng(2)
+    centers = rng.normal(size=(ROWS, SIZES[0]))
+    many = Boxes(centers, centers + 0.1) if kind == "box" else Balls(centers, 0.1, math.inf if "inf" in kind else 2.0)
+    problem = over(pose(random_classifier(rng, 2.0).graph, Query()), many)
+    endless = np.full(problem.size_out, np.inf)
+    with pytest.raises(NotProvedError, match="many regions"):
+        verify_box(problem, BoxClaim(-endless, endless, linear))
+    with pytest.raises(NotProvedError, match="many regions"):
+        verify(problem, Claim(1e9, AbsoluteChain(False), linear=linear))
+
+
+def test_the_interface_takes_one_region() -> None:
+    region = together(regions_of(np.random.default_rng(3), "box"))
+    for ask in (lipcert.bound, lipcert.reach):
+        with pytest.raises(UsageError, match="many at a time"):
+            ask("models/digits_relu.onnx", region=region)
 
 
 def test_another_rows_region_is_no_excuse(claimed: tuple[Problem, BoxClaim]) -> None:

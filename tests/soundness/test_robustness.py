@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from lipcert.activations import Activation, Tanh
+from lipcert.activations import Activation, Relu, Tanh
 from lipcert.activations.groupwise import GroupFunction
 from lipcert.activations.sorting import GroupSort
 from lipcert.certificate.robustness import Classifier, verify_robustness
+from lipcert.errors import NotProvedError
+from lipcert.graph import Elementwise, Graph, Input, Output
 from lipcert.planning.robustness import Asked, RobustnessOutcome, solve_robustness
 from lipcert.problem import Ball, Norm
 from tests.helpers.classifiers import SIZES, classes_at, random_classifier
@@ -103,5 +106,22 @@ def test_a_tie_is_not_certified() -> None:
     out[1], c[1], c[2] = out[0], c[0], -100.0
     graph = type(network)(network.w, network.u, network.b, out, c).graph()
     asked = Asked(2.0, (0.1,), local=True, timeout=1.0, device="cpu", steps=2, restarts=1)
-    outcome = solve_robustness(Classifier(graph, 2.0), np.zeros((1, 2)), np.zeros(1, dtype=int), 0, asked)
-    assert outcome.samples[0].radius == 0
+    classifier, points = Classifier(graph, 2.0), np.zeros((1, 2))
+    outcome = solve_robustness(classifier, points, np.zeros(1, dtype=int), 0, asked)
+    claim, (sample,) = outcome.claim(), outcome.samples.values()
+    assert sample.radius == 0
+    assert sample.predicted == 1
+    verify_robustness(classifier, points, claim)
+    for changed in (replace(sample, predicted=0), replace(sample, label=2, predicted=2, equilibria=())):
+        with pytest.raises(NotProvedError, match="not proven to be above"):
+            verify_robustness(classifier, points, replace(claim, samples=(changed,)))
+
+
+def test_a_tie_of_exact_outputs_is_none_of_either() -> None:
+    """Nothing is rounded: the outputs are those of relu, zero."""
+    graph = Graph((Input("x", (2,)), Elementwise(0, Relu(), (2,))), (Output("y", 1),))
+    classifier, points = Classifier(graph, 2.0), np.full((2, 2), -1.0)
+    asked = Asked(2.0, (0.1,), timeout=0.0, device="cpu", steps=1, restarts=1)
+    outcome = solve_robustness(classifier, points, np.array([0, 1]), 0, asked)
+    verify_robustness(classifier, points, outcome.claim())
+    assert [sample.predicted for sample in outcome.samples.values()] == [1, 0]
