@@ -504,13 +504,15 @@ def reach_many(
     inputs: list[str] | None = None,
     output: str = "",
     timeout: float | None = None,
+    device: str = "auto",
     templates: Sequence[str | Path | Template] = (),
     on_row: Callable[[int], None] = lambda row: None,
 ) -> ReachReports:
     """As `reach`, over many regions (lipcert.problem Balls of one radius and norm, or Boxes), without attained values.
 
     Quick boxes of all of them first, many at a time; then tighter ones, row after row, until `timeout` seconds have
-    passed (default 60, for all; 0: the quick ones alone). `on_row` is told how many are done.
+    passed (default 60, for all; 0: the quick ones alone). `device` (auto, cpu or cuda) is where
+    searches run; `on_row` is told how many rows are done.
 
         >>> balls = [lipcert.problem.Ball(np.full(64, v), 0.01, math.inf) for v in (0.0, 0.5)]
         >>> lipcert.reach_many("models/digits_relu.onnx", balls).upper.shape
@@ -527,7 +529,7 @@ def reach_many(
     problem = _posed(loaded, asked, regions[0], None, None, None, as_run=True)
     for region in regions:
         region.bounds(problem.size_in)
-    boxes = solve_reach_many(problem, regions, timeout=timeout, on_row=on_row)
+    boxes = solve_reach_many(problem, regions, timeout=timeout, device=device, on_row=on_row)
     return ReachReports(loaded, [replace(problem.query, region=region) for region in regions], boxes)
 
 

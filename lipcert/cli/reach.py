@@ -15,6 +15,7 @@ from lipcert.cli.region import read_outputs, read_region, region_options
 @click.option("--rows", metavar="A:B", help="Rows A to B - 1 of the file of --center, many at a time.")
 @click.option("--input", "inputs", multiple=True, metavar="NAME", help="Vary only this input (repeatable).")
 @click.option("--output", default="", metavar="NAME", help="Which output, where the model has several.")
+@click.option("--device", help="With --rows: auto, cpu or cuda, where to search  [default: auto]")
 @click.option("--exact", is_flag=True, help="Branch until boxes are within 1% of what is attained in them.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="S", help="Seconds to spend at most  [default: 60]")
 @click.option("--template", "templates", multiple=True, metavar="FILE", help="A quadratic constraint for a custom op.")
@@ -46,6 +47,8 @@ def reach(model: str, json_path: str | None, npz: str | None, quiet: bool, debug
         from lipcert.cli.rows import reach_rows
 
         return reach_rows(model, options, json_path, npz, quiet)
+    if options["device"] is not None:
+        raise UsageError("--device is for many rows", hint="give --rows, or leave it out")
     if json_path is not None:
         check_writable(json_path)
     loaded = api.load(model, templates=options["templates"], unrolled=options["unrolled"])

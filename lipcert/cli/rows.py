@@ -70,6 +70,7 @@ def reach_rows(model: str, options: dict[str, Any], folder: str | None, npz: str
             inputs=list(options["inputs"]),
             output=options["output"],
             timeout=options["timeout"],
+            device=options["device"] or "auto",
             on_row=lambda done: say(f"{done} of {len(rows)} rows are as tight as they get", None),
         )
     if into is not None:

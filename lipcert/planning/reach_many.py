@@ -11,11 +11,12 @@ import numpy as np
 from lipcert.arithmetic.threads import idle_cores
 from lipcert.certificate import BoxClaim, verify_box, verify_boxes
 from lipcert.certificate.arithmetic import Arithmetic
-from lipcert.certificate.claim import Slopes
+from lipcert.certificate.claim import Equilibrium, Slopes
 from lipcert.certificate.linear_bounds import boxes_of
 from lipcert.errors import NotProvedError
 from lipcert.methods import OutOfTime, Progress
 from lipcert.methods.boxes import choose_net, find_slopes, is_implicit
+from lipcert.methods.device import choose_device
 from lipcert.methods.implicit import with_equilibria, with_many_equilibria
 from lipcert.planning.reach import choose_form, roomy
 from lipcert.planning.solve import DEFAULT_TIMEOUT, check_timeout
@@ -23,6 +24,9 @@ from lipcert.problem import Problem, Region, rows_of, together
 
 ENTRIES = 2**18
 """Of a node's boxes at a time: what fits into a cache."""
+
+SEARCHED = 32
+"""Times as many rows are searched for at a time on a GPU."""
 
 TOGETHER = 32
 """Regions for which slopes are searched at a time."""
@@ -42,27 +46,36 @@ def solve_reach_many(
     regions: Sequence[Region],
     *,
     timeout: float | None = None,
+    device: str = "auto",
     on_row: Callable[[int], None] = lambda row: None,
 ) -> ManyBoxes:
     """Bound every output over each region; `timeout` (default 60 s) is for all of them.
 
-    The quick boxes are not cut short. `on_row` is told how many rows are as tight as they get.
+    The quick boxes are not cut short. `on_row` is told how many rows are as tight as they get. Implicit layers are
+    searched for on a GPU where `device` names one: looking for it loads torch, which takes as long as the search.
     """
     check_timeout(timeout)
     began = time.monotonic()
     by = Arithmetic()
     claims: list[BoxClaim] = []
+    where = None if device in ("auto", "cpu") or not is_implicit(problem) else choose_device(device)
     rows = max(1, ENTRIES // max(problem.graph.size(i) for i in range(len(problem.graph.nodes))))
-    for i in range(0, len(regions), rows):
-        some = regions[i : i + rows]
+    searched = rows if where is None else SEARCHED * rows
+    for i in range(0, len(regions), searched):
+        some = regions[i : i + searched]
         try:
             with idle_cores():
-                claims += _quick(_over(problem, together(some)), by)
+                found = with_many_equilibria(_over(problem, together(some)), by, where).equilibria
+                quick: list[BoxClaim] = []
+                for k in range(0, len(some), rows):
+                    part = slice(k, k + rows)
+                    quick += _quick(_over(problem, together(some[part])), _rows_of(found, part), by)
+            claims += quick
         except NotProvedError:  # of some row, or in a way that is not for many
             claims += [_alone(_over(problem, region), by) for region in some]
     deadline = began + (DEFAULT_TIMEOUT if timeout is None else timeout)
     for i in range(0, len(regions), TOGETHER):
-        _tighten(problem, regions[i : i + TOGETHER], claims, i, deadline, on_row)
+        _tighten(problem, regions[i : i + TOGETHER], claims, i, deadline, device, on_row)
     return ManyBoxes(claims, time.monotonic() - began)
 
 
@@ -72,11 +85,12 @@ def _tighten(
     claims: list[BoxClaim],
     first: int,
     deadline: float,
+    device: str,
     on_row: Callable[[int], None],
 ) -> None:
     """Replace the claims of these rows by tighter ones, until the deadline."""
     longest, by = 0.0, Arithmetic()  # which remembers all that it proves
-    slopes = _slopes([_over(problem, region) for region in regions], deadline)
+    slopes = _slopes([_over(problem, region) for region in regions], deadline, device)
     for i, region in enumerate(regions, start=first):
         now = time.monotonic()
         if deadline - now <= longest:
@@ -87,7 +101,7 @@ def _tighten(
         longest = max(longest, time.monotonic() - now)
 
 
-def _slopes(problems: Sequence[Problem], deadline: float) -> Sequence[tuple[Slopes, ...]]:
+def _slopes(problems: Sequence[Problem], deadline: float, device: str) -> Sequence[tuple[Slopes, ...]]:
     """Of the lines of explicit networks; none where there is no time."""
 
     def tick() -> None:
@@ -98,7 +112,7 @@ def _slopes(problems: Sequence[Problem], deadline: float) -> Sequence[tuple[Slop
     by.tick = tick
     try:
         tick()
-        return [()] * len(problems) if is_implicit(problems[0]) else find_slopes(problems, "auto", by)
+        return [()] * len(problems) if is_implicit(problems[0]) else find_slopes(problems, device, by)
     except (NotProvedError, OutOfTime):
         return [()] * len(problems)
 
@@ -107,20 +121,15 @@ def _over(problem: Problem, region: Region) -> Problem:
     return replace(problem, query=replace(problem.query, region=region))
 
 
-def _quick(problem: Problem, by: Arithmetic) -> list[BoxClaim]:
+def _quick(problem: Problem, found: tuple[Equilibrium, ...], by: Arithmetic) -> list[BoxClaim]:
     """By intervals over Balls or Boxes; NotProvedError where a row has no box."""
-    found = with_many_equilibria(problem, by)
     endless = np.full((*rows_of(problem.query.region), problem.size_out), np.inf)
-    low, high = roomy(verify_boxes(problem, BoxClaim(-endless, endless, False, equilibria=found.equilibria), by))
-    return [
-        BoxClaim(
-            low[k],
-            high[k],
-            False,
-            equilibria=tuple(replace(e, lower=e.lower[k], upper=e.upper[k]) for e in found.equilibria),
-        )
-        for k in range(len(low))
-    ]
+    low, high = roomy(verify_boxes(problem, BoxClaim(-endless, endless, False, equilibria=found), by))
+    return [BoxClaim(low[k], high[k], False, equilibria=_rows_of(found, k)) for k in range(len(low))]
+
+
+def _rows_of(found: tuple[Equilibrium, ...], which: int | slice) -> tuple[Equilibrium, ...]:
+    return tuple(replace(e, lower=e.lower[which], upper=e.upper[which]) for e in found)
 
 
 def _alone(problem: Problem, by: Arithmetic) -> BoxClaim:

@@ -80,12 +80,13 @@ def test_reports_are_of_different_regions_and_a_slice_is_one_of_them(relu: Path)
         (("--rows", "0:2", "--json", "-"), "folder"),
         (("--rows", "0:2", "--npz", "-"), "--npz"),
         (("--rows", "0:2", "--box", "0,1"), "--box"),
+        (("--device", "cpu"), "--device"),
     ],
 )
 def test_wrong_usage_is_one_line_and_writes_nothing(
     lipcert: Command, relu: Path, images: Path, tmp_path: Path, options: tuple[str, ...], words: str
 ) -> None:
-    target = () if "--json" in options else ("--json", tmp_path / "r")
+    target: tuple[object, ...] = () if "--json" in options else ("--json", tmp_path / "r")
     done = lipcert("reach", relu, *around(images), *options, *target)
     assert done.status == 2
     assert words in done.error()

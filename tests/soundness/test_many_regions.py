@@ -179,3 +179,42 @@ def test_another_rows_region_is_no_excuse(claimed: tuple[Problem, BoxClaim]) -> 
     moved = over(problem, replace(region, center=region.center + 5.0))
     with pytest.raises(NotProvedError):
         verify_boxes(moved, claim)
+
+
+@pytest.mark.parametrize("kind", ["relu, linf", "tanh, linf", "leaky up, linf", "leaky down, linf", "two", "relu, l2"])
+def test_boxes_searched_for_by_torch_are_those_of_the_cpu(kind: str) -> None:
+    """On a device, for which the CPU stands here; what may decrease, and what does not contract, is left to numpy."""
+    torch = pytest.importorskip("torch")
+    rng = seeded(kind, 9)
+    regions = regions_of(rng, "linf ball", 20)
+    problem = pose(network(kind, rng).graph(), Query(region=regions[0]))
+    problem = over(problem, together(regions))
+    found = with_many_equilibria(problem, Arithmetic(), torch.device("cpu")).equilibria
+    plain = with_many_equilibria(problem, Arithmetic()).equilibria
+    for one, other in zip(found, plain, strict=True):
+        width = other.upper - other.lower
+        assert np.all(np.abs(one.lower - other.lower) <= 0.02 * width + 1e-9)
+        assert np.all(np.abs(one.upper - other.upper) <= 0.02 * width + 1e-9)
+    endless = np.full((20, 2), np.inf)
+    verify_boxes(problem, BoxClaim(-endless, endless, False, equilibria=found))
+
+
+def test_a_device_is_asked_for_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no GPU, the CPU by its name of torch; more rows are searched for at a time than are verified."""
+    torch = pytest.importorskip("torch")
+    rng = seeded("relu, linf", 9)
+    net = network("relu, linf", rng)
+    regions = regions_of(rng, "linf ball", 40)
+    problem = pose(net.graph(), Query(region=regions[0]))
+    asked: list[str] = []
+
+    def chosen(name: str) -> object:
+        asked.append(name)
+        return torch.device("cpu")
+
+    monkeypatch.setattr(reach_many, "choose_device", chosen)
+    monkeypatch.setattr(reach_many, "ENTRIES", 60)
+    monkeypatch.setattr(reach_many, "_alone", None)
+    found = solve_reach_many(problem, regions, timeout=0.0, device="cuda")
+    assert asked == ["cuda"]
+    assert_each_holds(net, problem, regions, found.claims)

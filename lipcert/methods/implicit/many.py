@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,11 +23,14 @@ from lipcert.methods.implicit.equilibria import uniqueness
 from lipcert.methods.implicit.solution import solutions
 from lipcert.problem import Problem
 
+if TYPE_CHECKING:
+    import torch
+
 GAIN = 1e-3
 """A step of the embedded network that gains less than this is the last one."""
 
 
-def with_many_equilibria(problem: Problem, by: Arithmetic) -> Problem:
+def with_many_equilibria(problem: Problem, by: Arithmetic, device: torch.device | None = None) -> Problem:
     """The problem over Balls or Boxes with boxes (K, n) of its implicit layers; NotProvedError where there are none."""
     found: list[Equilibrium] = []
     for state, layer in sorted(layers_of(problem.graph, by).items()):
@@ -39,7 +43,7 @@ def with_many_equilibria(problem: Problem, by: Arithmetic) -> Problem:
             (reach_of(problem, None, op, source, radius, by) for source, op, radius in around.radii),
             start=np.zeros(layer.size),
         )
-        box = embedded(layer, np.atleast_2d(around.center.value), np.asarray(reach), GAIN)
+        box = embedded(layer, np.atleast_2d(around.center.value), np.asarray(reach), GAIN, device)
         if box is None and multipliers.size:
             box = _all_reached(problem, layer, around, multipliers, by)
         if box is None:
