@@ -296,7 +296,7 @@ def test_a_run_goes_on_in_the_form_that_it_had() -> None:
     graph = between(np.random.default_rng(5), Softmax(3), 2, 1.0)
     problem = pose(graph, Query(inf, inf, Ball(np.zeros(3), 0.3, inf)))
     trees: list[Any] = []
-    progress = Progress(time.monotonic() + 5, exact=True, gap=1.001, save=trees.append)
+    progress = Progress(time.monotonic() + 15, exact=True, gap=1.001, save=trees.append)
     claims: list[Claim] = []
     found = METHODS["local"]().claims(problem, progress)
     while True:

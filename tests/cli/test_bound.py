@@ -80,7 +80,7 @@ def test_json_to_a_file(lipcert: Command, relu: Path, tmp_path: Path) -> None:
     ],
 )
 def test_norms(bound_json: BoundJson, relu: Path, options: list[str], norms: tuple[float, float]) -> None:
-    query = query_of(bound_json(relu, *options))
+    query = query_of(bound_json(relu, *options, "--timeout", 3))
     assert (query.norm_in, query.norm_out) == norms
     assert isinstance(query.region, Everywhere)
 

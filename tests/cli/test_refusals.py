@@ -143,7 +143,7 @@ def test_a_region_that_excludes_the_trouble_is_certified(
 def test_a_region_that_does_not_exclude_it_is_refused(lipcert: Command, tmp_path: Path, name: str) -> None:
     path, where = save(OBSTACLES[name][0], tmp_path), tmp_path / "center.npy"
     np.save(where, np.full((1, 2), 0.5, np.float32))
-    done = lipcert("bound", path, "--center", where, "--eps", 0.75, "--norm", "inf")
+    done = lipcert("bound", path, "--center", where, "--eps", 0.75, "--norm", "inf", "--timeout", 1)
     assert done.status == 3
     message = done.error()
     assert "'trouble'" in message

@@ -22,7 +22,7 @@ from tests.helpers.fuzzing_edits import BYTES, FIELDS
 from tests.helpers.paths import ROOT
 from tests.helpers.processes import environment
 
-CASES = int(os.environ.get("LIPCERT_FUZZ_CASES", "2000"))
+CASES = int(os.environ.get("LIPCERT_FUZZ_CASES", "750"))
 CHUNK = 250
 
 on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts seconds and bytes as Linux does")
