@@ -44,6 +44,9 @@ class Progress:
     solver: str = "native"
     """Which solver finds the multipliers of LipSDP."""
 
+    close: float = 1e-6
+    """The relative duality gap at which LipSDP ends."""
+
     linear: bool = True
     """Whether boxes may be those of linear bounds."""
 

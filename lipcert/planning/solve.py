@@ -67,6 +67,7 @@ def solve(
     exact: bool = False,
     lower: bool = True,
     enough: float = 0.0,
+    close: float = 1e-6,
     resume: Resumed | None = None,
     slopes: tuple[Slopes, ...] | None = None,
     on_step: Callable[[str, Outcome], None] = lambda what, outcome: None,
@@ -77,7 +78,7 @@ def solve(
     Raises UnsupportedModelError where a node is not Lipschitz over the region, as far as its box tells.
     `solver` finds the multipliers of LipSDP: native, clarabel, scs or mosek.
     `gap` stops early once upper / lower is at most this. `exact` branches over the region until it is (default 1.01).
-    `enough` is an upper bound below which none is looked for.
+    `enough` is an upper bound below which none is looked for; LipSDP ends at the relative duality gap `close`.
     `slopes` have been searched for over the region before (methods.boxes.find_slopes).
     `resume` is where an earlier run ended; `save` is told now and then, and at the end of branching, how far it is.
     A KeyboardInterrupt ends the run with what is verified so far.
@@ -121,6 +122,7 @@ def solve(
         started + budget,
         device,
         solver=solver,
+        close=close,
         slopes=slopes,
         exact=exact,
         gap=gap or TIGHT,

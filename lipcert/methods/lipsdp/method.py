@@ -275,15 +275,17 @@ def _iterates(program: Program, progress: Progress) -> Iterator[Iterate]:
         if first and program.size > EXACT_INPUTS and not more:
             return iter(first)
         device = _gpu(len(program.neuron_group), progress)
-        return chain(first, _solved(program, device, tick), quadratic_iterates(program, tick) if more else ())
+        return chain(
+            first, _solved(program, device, tick, progress.close), quadratic_iterates(program, tick) if more else ()
+        )
     from lipcert.methods.lipsdp.reference import reference_iterates
 
     return reference_iterates(program, progress.solver, max(1.0, SHARE * progress.remaining()), progress.notes)
 
 
-def _solved(program: Program, device: torch.device | None, tick: Callable[[], None]) -> Iterator[Iterate]:
+def _solved(program: Program, device: torch.device | None, tick: Callable[[], None], close: float) -> Iterator[Iterate]:
     if device is None:
-        return solve(program, tick)
+        return solve(program, tick, close)
     from lipcert.methods.lipsdp.on_device import solve_on
 
     return solve_on(program, device, tick)

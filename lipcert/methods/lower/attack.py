@@ -37,7 +37,7 @@ class Effort:
     """How hard to look."""
 
     steps: int = 40
-    restarts: int = 10
+    restarts: int = 6
 
 
 def find_attacks(
