@@ -13,8 +13,10 @@ import numpy as np
 from lipcert.arithmetic.enclosure import Enclosure, hull
 from lipcert.arithmetic.rounding import down, mul_up, up
 from lipcert.certificate.arithmetic import Arithmetic
-from lipcert.certificate.implicit import distance, layers_of, located
+from lipcert.certificate.implicit import layers_of
+from lipcert.certificate.iterations import distance
 from lipcert.certificate.norms import row_norms
+from lipcert.certificate.solutions import located
 from lipcert.errors import NotProvedError
 from lipcert.graph import Affine, Elementwise, FixedPoint, Groupwise, Product, State, linear_terms
 from lipcert.graph.stretch import stops

@@ -234,7 +234,7 @@ class Slopes:
 
 @dataclass(frozen=True, eq=False)
 class Equilibrium:
-    """Of the implicit layer with node `state`: why it has one solution, and where that is: certificate.implicit.
+    """Of the implicit layer with node `state`: why it has one solution, and where that is: certificate.solutions.
 
     `multipliers` of its neurons, for which the inequality of well-posedness holds; none: the weights of l-infinity,
     which the kernel finds. `lower`, `upper`: what its activation reads over the region; infinite where it has none.

@@ -22,9 +22,11 @@ from lipcert.arithmetic.rounding import down, up
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.boxes import Bounds, around_center, centers_of, node_box
 from lipcert.certificate.claim import RampSlopes, Slopes
-from lipcert.certificate.implicit import distance, layers_of, located
+from lipcert.certificate.implicit import layers_of
+from lipcert.certificate.iterations import distance
 from lipcert.certificate.planes import Chosen, Net, entry_bounds
 from lipcert.certificate.relaxation import Lines, lines
+from lipcert.certificate.solutions import located
 from lipcert.certificate.solved import solved
 from lipcert.errors import NotProvedError
 from lipcert.graph import Affine, Elementwise, FixedPoint, Graph, Groupwise, Product, State

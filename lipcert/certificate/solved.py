@@ -10,8 +10,9 @@ from lipcert.arithmetic.enclosure import Enclosure, hull
 from lipcert.arithmetic.rounding import down, inflate, up
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.boxes import Bounds, interval_product
-from lipcert.certificate.implicit import Layer, chord_slopes
+from lipcert.certificate.implicit import Layer
 from lipcert.certificate.relaxation import offsets
+from lipcert.certificate.solutions import chord_slopes
 from lipcert.errors import NotProvedError
 from lipcert.operators import Identity, LinearOperator, enclosed, transpose
 

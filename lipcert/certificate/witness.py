@@ -15,7 +15,8 @@ from lipcert.arithmetic.enclosure import Enclosure, hull
 from lipcert.arithmetic.rounding import down, inflate, norm_down, up
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.claim import Witness
-from lipcert.certificate.implicit import layers_of, located, preconditioner
+from lipcert.certificate.implicit import layers_of
+from lipcert.certificate.solutions import located, preconditioner
 from lipcert.certificate.solved import dominated
 from lipcert.errors import NotProvedError
 from lipcert.graph import Affine, Elementwise, FixedPoint, Groupwise, Product, State

@@ -9,15 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lipcert.certificate.arithmetic import Arithmetic
-from lipcert.certificate.implicit import (
-    NEARLY,
-    Layer,
-    check_unique,
-    contraction,
-    layers_of,
-    majorant,
-    majorant_weights,
-)
+from lipcert.certificate.implicit import NEARLY, Layer, check_unique, contraction, layers_of, majorant, majorant_weights
 from lipcert.errors import NotProvedError
 from lipcert.graph import Graph
 from lipcert.methods import OutOfTime, Progress

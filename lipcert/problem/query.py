@@ -42,7 +42,7 @@ class Problem:
     """A query on a graph that has been cut to it.
 
     In `graph`, node `x` is the one varying Input, node `y` the bounded vector; every other Input is free (any value).
-    `equilibria`: where the solutions of its implicit layers are, with what proves it (certificate.implicit).
+    `equilibria`: where the solutions of its implicit layers are, with what proves it (certificate.solutions).
     """
 
     graph: Graph

@@ -17,20 +17,9 @@ from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.boxes import Bounds, propagate
 from lipcert.certificate.claim import Equilibrium
 from lipcert.certificate.derivative import bound_rows, chain_rule
-from lipcert.certificate.implicit import (
-    Layer,
-    _faces_hold,
-    check_box,
-    check_unique,
-    chord_slopes,
-    contraction,
-    gains,
-    image,
-    layers_of,
-    surroundings,
-    well_posed_form,
-)
+from lipcert.certificate.implicit import Layer, check_unique, contraction, layers_of, well_posed_form
 from lipcert.certificate.linear_bounds import Pieces, in_ramps, linear_boxes, piece_nets, whole_net
+from lipcert.certificate.solutions import _faces_hold, check_box, chord_slopes, gains, image, surroundings
 from lipcert.certificate.solved import dominated, solved, turned
 from lipcert.certificate.witness import derivative_along
 from lipcert.errors import NotProvedError

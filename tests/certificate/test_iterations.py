@@ -13,7 +13,8 @@ from lipcert.activations import Activation, LeakyRelu, Relu, Sigmoid, Tanh
 from lipcert.arithmetic.enclosure import exact
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.boxes import Bounds, propagate
-from lipcert.certificate.implicit import Layer, distance, layers_of
+from lipcert.certificate.implicit import Layer, layers_of
+from lipcert.certificate.iterations import distance
 from lipcert.certificate.linear_bounds import linear_boxes
 from lipcert.graph import Affine, Elementwise, FixedPoint, Graph, Input, Iteration, Output, State
 from lipcert.methods.implicit import with_equilibria

@@ -11,19 +11,9 @@ import numpy as np
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.boxes import Bounds, propagate
 from lipcert.certificate.claim import Equilibrium, Witness
-from lipcert.certificate.implicit import (
-    Layer,
-    Surroundings,
-    check_box,
-    check_unique,
-    gains,
-    image,
-    layers_of,
-    majorant,
-    reach_of,
-    surroundings,
-)
+from lipcert.certificate.implicit import Layer, check_unique, layers_of, majorant
 from lipcert.certificate.linear_bounds import whole_net
+from lipcert.certificate.solutions import Surroundings, check_box, gains, image, reach_of, surroundings
 from lipcert.errors import NotProvedError
 from lipcert.graph import FixedPoint, Graph, Output, State
 from lipcert.methods.base import OutOfTime

@@ -1,7 +1,7 @@
 """Boxes of implicit layers over many regions at a time: less tight than one by one, and a thousand times as fast.
 
 Where a layer contracts in l-infinity, they are those of its embedded network. Else one distance from their centers
-follows for all of them from the multipliers of l2 (certificate.implicit.gains).
+follows for all of them from the multipliers of l2 (certificate.solutions.gains).
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import numpy as np
 from lipcert.certificate.arithmetic import Arithmetic
 from lipcert.certificate.boxes import Bounds, propagate_many
 from lipcert.certificate.claim import Equilibrium
-from lipcert.certificate.implicit import Layer, Surroundings, gains, layers_of, reach_of, surroundings
+from lipcert.certificate.implicit import Layer, layers_of
+from lipcert.certificate.solutions import Surroundings, gains, reach_of, surroundings
 from lipcert.errors import NotProvedError
 from lipcert.graph import Graph, Output
 from lipcert.methods.implicit.embedded import ROOM, embedded
