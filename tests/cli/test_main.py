@@ -80,7 +80,7 @@ def test_status_2_an_internal_error(lipcert: Command, relu: Path, monkeypatch: p
     def fail(*arguments: object, **options: object) -> None:
         raise ZeroDivisionError("two\nlines")
 
-    monkeypatch.setattr("lipcert.api.load", fail)
+    monkeypatch.setattr("lipcert.api.bounds.load", fail)
     done = lipcert("bound", relu)
     assert done.status == 2
     assert "ZeroDivisionError" in done.error()
@@ -224,7 +224,7 @@ def test_an_interrupted_import_is_one_line(lipcert: Command, relu: Path, monkeyp
     def interrupt(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lipcert.api.load", interrupt)
+    monkeypatch.setattr("lipcert.api.bounds.load", interrupt)
     done = lipcert("bound", relu)
     assert (done.status, done.out) == (4, "")
     assert done.err.strip() == "lipcert: interrupted before anything was certified"  # on a line of its own, after ^C
