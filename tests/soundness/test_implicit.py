@@ -25,7 +25,7 @@ from lipcert.methods import OutOfTime
 from lipcert.methods.implicit import with_equilibria
 from lipcert.methods.implicit.embedded import embedded
 from lipcert.methods.implicit.solution import values_at
-from lipcert.methods.local import method as local_method
+from lipcert.methods.local import implicit as local_implicit
 from lipcert.methods.local.inputs import InputSearch
 from lipcert.operators import Convolution, enclosed
 from lipcert.planning import solve
@@ -204,7 +204,7 @@ def test_no_attained_slope_exceeds_the_bound(kind: str, seed: int) -> None:
 @pytest.mark.parametrize("local", [False, True])
 def test_no_attained_slope_exceeds_rows_of_lipsdp(kind: str, local: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """As large layers have them; they are what is claimed somewhere."""
-    monkeypatch.setattr(local_method, "MANY_STATES", 0)
+    monkeypatch.setattr(local_implicit, "MANY_STATES", 0)
     rows = 0
     for seed in range(3):
         rng = seeded(kind, 20 + seed)

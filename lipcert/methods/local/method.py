@@ -9,25 +9,22 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lipcert.certificate.arithmetic import Arithmetic
-from lipcert.certificate.claim import Claim, Local, Rows, RowScaling, Witness
-from lipcert.certificate.derivative import PLANES, Gain, bound_rows, chain_rule, norm_bounds
-from lipcert.certificate.linear_bounds import Bounded, in_ramps, whole_net
-from lipcert.certificate.local import local_bound
-from lipcert.certificate.pieces import rows_bound
+from lipcert.certificate.claim import Claim, Rows
+from lipcert.certificate.derivative import PLANES, Gain
+from lipcert.certificate.linear_bounds import in_ramps, whole_net
 from lipcert.errors import NotProvedError
-from lipcert.graph import Affine, State
+from lipcert.graph import Affine
 from lipcert.methods import propagation
 from lipcert.methods.base import OutOfTime, Progress, Unsuitable
 from lipcert.methods.boxes import ChosenNet, choose_net, in_pairs
 from lipcert.methods.device import choose_device
 from lipcert.methods.lipsdp import LipSdpMethod
-from lipcert.methods.local.branch import FEW_INPUTS, ROOM, Search
-from lipcert.methods.local.inputs import BATCH, InputSearch, few_inputs
-from lipcert.methods.local.scalings import WHOLE, Known, merged, of_rows, with_resumed, with_scalings
-from lipcert.methods.lower.directions import Jacobian, steepest_directions
-from lipcert.methods.lower.search import project, region_center
-from lipcert.methods.product.method import SLACK, SPARE, deadline, for_lipsdp_only
+from lipcert.methods.local.branch import ROOM, Search
+from lipcert.methods.local.implicit import implicit_claims
+from lipcert.methods.local.proofs import MAX_ROWS, ROUNDING, proven, whole
+from lipcert.methods.local.scalings import Known, merged, of_rows, with_resumed, with_scalings
+from lipcert.methods.local.steepest import Steepest
+from lipcert.methods.product.method import deadline, for_lipsdp_only
 from lipcert.methods.propagation import PieceBounds
 from lipcert.problem import Everywhere, Problem
 
@@ -46,13 +43,7 @@ MANY = 24
 FEW = 8
 """The same for other norms of outputs, where the norm of a matrix and its radius is less tight."""
 
-MANY_STATES = 100
-"""Neurons of implicit layers beyond which LipSDP has no time for all outputs, but for the steepest."""
-
 LIPSDP_SHARE = 0.3
-
-MAX_ROWS = 64
-"""Outputs in l-infinity that get a tree each."""
 
 UNASKED = 8.0
 """Seconds of branching where it is not asked for ..."""
@@ -65,9 +56,6 @@ PAIRS_SHARE = 0.3
 
 PAUSE = 10.0
 """Seconds of branching after which what is found is claimed, if the proof takes a small part of that."""
-
-ROUNDING = 1e-7
-"""By which the kernel's bounds may be above those of the search."""
 
 SMALL = 1e7
 """Multiplications for the planes of all entries of a row, up to which pieces have them: else cuts gain more."""
@@ -87,7 +75,7 @@ class LocalMethod:
 
     def claims(self, problem: Problem, progress: Progress) -> Iterator[Claim]:
         try:
-            yield from _implicit(problem, progress) if problem.equilibria else _claims(problem, progress)
+            yield from implicit_claims(problem, progress) if problem.equilibria else _claims(problem, progress)
         except NotProvedError as reason:
             raise Unsuitable(reason.message) from None
 
@@ -136,13 +124,13 @@ def _forms(problem: Problem, progress: Progress) -> Iterator[_Form]:
     resumed = None if progress.resume is None else progress.resume.claim.pairs
     if not resumed:
         plain = ChosenNet(whole_net(problem, by), ())
-        yield _Form(problem, progress, plain, _proven(problem, (_whole(problem, 1),), plain, by))
+        yield _Form(problem, progress, plain, proven(problem, (whole(problem, 1),), plain, by))
     if resumed is not False and (other := in_pairs(problem, by)) is not None:
         share = 1.0 if resumed else PAIRS_SHARE
         before, by.tick = by.tick, deadline(replace(progress, deadline=time.monotonic() + share * left))
         try:
             plain = ChosenNet(whole_net(other, by), (), pairs=True)
-            first = _proven(other, (_whole(other, 1),), plain, by)
+            first = proven(other, (whole(other, 1),), plain, by)
         except (NotProvedError, OutOfTime) as reason:
             why = reason.message if isinstance(reason, NotProvedError) else "that takes too long"
             progress.notes.append(f"not in pairs: {why}")
@@ -162,14 +150,14 @@ def _over_whole(form: _Form) -> Generator[Claim, None, list[_Begun]]:
     best = form.first.value
     found = _over_all(problem, bounds, 1)
     if chosen.net is not plain.net or found.parts[0].spectral:
-        claim = _proven(problem, found.parts, chosen, by)
+        claim = proven(problem, found.parts, chosen, by)
         best = min(best, claim.value)
         yield claim
     for steps in _finer(problem, bounds, found, progress):
         finer = _over_all(problem, bounds, steps)
         if finer.value < found.value * (1 - ROUNDING):
             found = finer
-            claim = _proven(problem, found.parts, chosen, by)
+            claim = proven(problem, found.parts, chosen, by)
             best = min(best, claim.value)
             yield claim
     return [_Begun(problem, progress, chosen, bounds, found, best)]
@@ -186,62 +174,12 @@ def _on_from(begun: _Begun) -> Iterator[Claim]:
             known = with_resumed(problem, chosen, known, progress.resume.claim, by)
         elif _open_neurons(chosen) > MANY:
             known = with_scalings(problem, chosen, known, progress)
-            yield _proven(problem, merged(known)[1], chosen, by)
+            yield proven(problem, merged(known)[1], chosen, by)
             if progress.exact and isinstance(max(known, key=lambda pair: pair[0])[1], Rows):  # there was no time for it
                 yield from _by_lipsdp(problem, chosen, progress)
     elif progress.exact and progress.resume is None and _open_neurons(chosen) > FEW:
         yield from _by_lipsdp(problem, chosen, progress)
     yield from _branched(problem, progress, chosen, bounds, known)
-
-
-def _implicit(problem: Problem, progress: Progress) -> Iterator[Claim]:
-    """The same without a search on a device: the kernel alone follows fixed points."""
-    by = progress.arithmetic
-    ask, by.tick = deadline(progress), lambda: None  # the first claim comes whatever the budget
-    chosen = ChosenNet(whole_net(problem, by), ())
-    best, finest = math.inf, 0
-    for steps in (0, 1, 3):
-        claim = _proven(problem, (_whole(problem, steps),), chosen, by)
-        if claim.value < best:
-            best, finest = claim.value, steps
-            yield claim
-        by.tick = ask
-    neurons = sum(problem.graph.size(i) for i, node in enumerate(problem.graph.nodes) if isinstance(node, State))
-    several = problem.query.norm_out == math.inf and problem.query.norm_in != 1 and problem.size_out <= MAX_ROWS
-    if several and neurons > MANY_STATES:
-        every = [rows_bound(problem, Rows((j,), WHOLE, finest, 0.0), chosen.net, by) for j in range(problem.size_out)]
-        known = with_scalings(problem, chosen, of_rows(np.array(every), finest), progress)
-        yield _proven(problem, merged(known)[1], chosen, by)
-    if not progress.exact:
-        return
-    if few_inputs(problem):
-        yield from _halved(problem, progress, chosen)
-    else:
-        progress.notes.append(f"fixed points are branched over for {FEW_INPUTS} inputs at most")
-
-
-def _halved(problem: Problem, progress: Progress, chosen: ChosenNet) -> Iterator[Claim]:
-    """Over pieces of the inputs."""
-    by, query = progress.arithmetic, problem.query
-    posed = in_ramps(problem, by)
-    rule, outputs = chain_rule(posed, by), tuple(range(problem.size_out))
-    if rule.gradient is None:
-        return
-
-    def measure(bounded: Bounded) -> np.ndarray:
-        rows = bound_rows(posed, rule, bounded.net, np.tile(outputs, (len(bounded.empty), 1)), 1, by)
-        return norm_bounds(rows, query.norm_in, query.norm_out, by)
-
-    steepest = Steepest(problem, progress)
-    by.tick = lambda: None  # half of a proof is worth nothing
-    search = InputSearch(problem, chosen.net, by, measure, steepest.look)
-    until = progress.deadline - LIPSDP_SHARE * progress.remaining()
-    while until - time.monotonic() > 1.5 * (search.leaves + 2 * BATCH) * search.seconds_a_piece:
-        if not search.step(max(steepest.best, progress.attained()) * max(1.0, progress.gap * (1 - ROUNDING))):
-            break
-    steepest.say()
-    progress.notes.append(f"{search.leaves} pieces")
-    yield _proven(problem, (Rows(outputs, search.tree(), 1, 0.0),), chosen, by)
 
 
 def _by_lipsdp(problem: Problem, chosen: ChosenNet, progress: Progress) -> Iterator[Claim]:
@@ -264,10 +202,6 @@ def _every(problem: Problem) -> np.ndarray:
 
 def _open_neurons(chosen: ChosenNet) -> int:
     return sum(int(np.count_nonzero(low < high)) for low, high in chosen.net.slopes.values())
-
-
-def _whole(problem: Problem, steps: int, spectral: float = 0.0) -> Rows:
-    return Rows(tuple(range(problem.size_out)), WHOLE, steps, spectral)
 
 
 def _finer(problem: Problem, bounds: PieceBounds, found: _OverAll, progress: Progress) -> Iterator[int]:
@@ -305,11 +239,7 @@ def _over_all(problem: Problem, bounds: PieceBounds, steps: int) -> _OverAll:
     rows = bounds.rows(bounds.whole, _every(problem), steps)
     value = float(bounds.norms(rows, query.norm_in, query.norm_out)[0])
     spectral = query.norm_in == query.norm_out == 2 and TINY < value < 1 / TINY
-    return _OverAll(rows, steps, value, (_whole(problem, steps, value * ROOM if spectral else 0.0),))
-
-
-def _claim(value: float, parts: tuple[Rows | RowScaling, ...], chosen: ChosenNet) -> Claim:
-    return Claim(value * SLACK + SPARE, Local(parts), linear=True, slopes=chosen.slopes, pairs=chosen.pairs)
+    return _OverAll(rows, steps, value, (whole(problem, steps, value * ROOM if spectral else 0.0),))
 
 
 def _branched(
@@ -374,7 +304,7 @@ def _from_search(problem: Problem, search: Search, chosen: ChosenNet, progress: 
     before, by.tick = by.tick, lambda: None  # half of a proof is worth nothing
     began = time.monotonic()
     try:
-        claim = _proven(problem, search.evidence(), chosen, by)
+        claim = proven(problem, search.evidence(), chosen, by)
     except NotProvedError as reason:
         progress.notes.append(f"the pieces are not proven: {reason.message}")
         return
@@ -384,46 +314,5 @@ def _from_search(problem: Problem, search: Search, chosen: ChosenNet, progress: 
     yield claim
 
 
-def _proven(problem: Problem, parts: tuple[Rows | RowScaling, ...], chosen: ChosenNet, by: Arithmetic) -> Claim:
-    """What the kernel makes of the evidence, which it remembers; NotProvedError where it refuses it."""
-    return _claim(local_bound(problem, Local(parts), chosen.net, by), parts, chosen)
-
-
 def _branched_steps(problem: Problem, progress: Progress) -> int:
     return 2 if 2.0 * _work(problem, progress) * problem.size_in < SMALL else 1
-
-
-class Steepest:
-    """The steepest point so far, not proven: what needs not be cut any more, and a witness."""
-
-    def __init__(self, problem: Problem, progress: Progress) -> None:
-        self.problem, self.progress = problem, progress
-        self.witness: Witness | None = None
-        self.best = 0.0
-        self.look(region_center(problem.query.region)[None])  # type: ignore[arg-type]
-        self.best = max(self.best, progress.attained())
-
-    @np.errstate(all="ignore")
-    def look(self, points: np.ndarray) -> None:
-        """Remember the steepest of these points of the region."""
-        query, m = self.problem.query, self.problem.size_out
-        points = project(query.region, points)
-        jacobian = Jacobian(self.problem, points)
-        random = np.random.default_rng(0)
-        starts = [random.standard_normal(points.shape)]
-        if query.norm_out == math.inf and m <= MAX_ROWS:
-            starts += [jacobian.backward(np.tile(row, (len(points), 1))) for row in np.eye(m)]
-        for start in starts:
-            iterations = 1 if query.norm_out == math.inf and start is not starts[0] else 20
-            directions, gains = steepest_directions(
-                jacobian, start, query.norm_in, query.norm_out, iterations, self.progress
-            )
-            k = int(np.argmax(gains))
-            if gains[k] > self.best:
-                self.best, self.witness = float(gains[k]), Witness(points[k], directions[k])
-
-    def say(self) -> None:
-        """Hand the witness over."""
-        if self.witness is not None:
-            self.progress.witnesses.append(self.witness)
-            self.witness = None
