@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +21,14 @@ from lipcert.report.writing import write_text
 
 STALE = 600.0
 """Seconds after which a temporary file is one of a run that was killed: writing takes milliseconds."""
+
+UNREAD = 60 * 86400.0
+"""Seconds after which a certificate that no run has asked for is removed, so that the folder does not grow for ever."""
+
+
+HEX = "[0-9a-f]"
+ENTRY = f"{HEX * 64}.json"
+"""What the folder's files are called. Others are not ours to remove, whatever folder is named."""
 
 
 def query_digest(query: Query) -> str:
@@ -49,15 +58,17 @@ class Cache:
     folder: Path
 
     def open(self) -> None:
-        """Make the folder, which git leaves alone, and remove what killed runs left half-written."""
+        """Make the folder, which git leaves alone; remove what killed runs left half-written, and what is unread."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             ignore = self.folder / ".gitignore"
             if not ignore.exists():
                 write_text("*\n", str(ignore), "cache")
-            for left in self.folder.glob("*/.*.json.*"):
-                if time.time() - left.stat().st_mtime > STALE:
-                    left.unlink(missing_ok=True)
+            now = time.time()
+            for pattern, limit in ((f".{ENTRY}.*", STALE), (ENTRY, UNREAD)):
+                for left in self.folder.glob(f"{HEX * 2}/{pattern}"):
+                    if now - left.stat().st_mtime > limit:
+                        left.unlink(missing_ok=True)
         except FileNotFoundError:  # of another run, which has just finished it
             pass
         except OSError as error:
@@ -67,15 +78,19 @@ class Cache:
         return self.folder / key[:2] / f"{key}.json"
 
     def read(self, key: str) -> str | None:
-        """The text of an entry; None where there is none."""
+        """The text of an entry, which counts as asked for now; None where there is none."""
+        path = self.path(key)
         try:
-            return self.path(key).read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
         except UnicodeDecodeError:
             return ""  # which is no certificate
         except OSError as error:
-            raise UsageError(f"cache: {self.path(key)}: {error.strerror}", hint="remove the folder") from None
+            raise UsageError(f"cache: {path}: {error.strerror}", hint="remove the folder") from None
+        with suppress(OSError):  # of a folder that may only be read: nothing is removed from it either
+            os.utime(path)
+        return text
 
     def write(self, key: str, text: str) -> Path:
         path = self.path(key)

@@ -334,7 +334,8 @@ def test_entries_are_known_by_what_decides_the_answer(repository: Path) -> None:
 
 def test_files_that_killed_runs_left_are_removed_in_time(gate: Gate, repository: Path) -> None:
     gate()
-    left = entries(repository)[0].parent / ".abc.json.tmp123"
+    kept = entries(repository)[0]
+    left = kept.parent / f".{kept.name}.tmp123"
     left.write_text("{")
     gate()
     assert left.exists()  # another run may be writing it
@@ -342,6 +343,21 @@ def test_files_that_killed_runs_left_are_removed_in_time(gate: Gate, repository:
     gate()
     assert not left.exists()
     assert (repository / ".lipcert-cache" / ".gitignore").read_text() == "*\n"
+
+
+def test_what_no_run_asks_for_any_more_is_removed_in_time(gate: Gate, repository: Path) -> None:
+    gate()
+    asked, *_ = entries(repository)
+    old, foreign = asked.with_name("0" * 64 + ".json"), asked.with_name("report.json")
+    for path in (old, foreign):
+        path.write_text("{}")
+        os.utime(path, (0, 0))
+    os.utime(asked, (time.time() - 50 * 86400,) * 2)
+    gate()
+    assert time.time() - asked.stat().st_mtime < 86400  # read, so that it stays
+    assert asked.exists()
+    assert not old.exists()
+    assert foreign.exists()
 
 
 def test_a_cache_that_cannot_be_used(gate: Gate, repository: Path) -> None:
