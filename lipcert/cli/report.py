@@ -44,6 +44,11 @@ def report(reports: tuple[str, ...], html: str | None, model: str | None, timeou
         with progress("check", enabled=model is not None) as say:
             page = api.render_html(stored, model, timeout=timeout, on_step=lambda what: say(what, None))
         write_text(page, html, "--html")
+        if html != "-":
+            click.echo(
+                f"page  {html}   "
+                + ("(not proven again: --model does that)" if model is None else f"(proven again for {model})")
+            )
     return max(STATUSES.get(each.report.status, 4) for each in stored)
 
 

@@ -6,6 +6,8 @@ import math
 import sys
 from dataclasses import dataclass
 
+import numpy as np
+
 from lipcert.certificate.encoding import decode_query
 from lipcert.errors import CertificateError, UsageError
 from lipcert.problem import Margin, Query, SomeOutputs
@@ -21,6 +23,9 @@ MAX_BARS = 40
 
 WIDE = 50.0
 """A ratio of values that begin at zero from which their axis is logarithmic."""
+
+CORNERS = 1000
+"""Of a curve, at most."""
 
 TICKS = 5
 """On an axis, about."""
@@ -76,12 +81,30 @@ class Chart:
         return _linear(min(ends, default=0.0), max(ends, default=0.0))
 
 
-def chart_of(report: AnyReport) -> Chart:
+@dataclass(frozen=True)
+class Steps:
+    """Two shares that fall along an axis from zero: one that is certain, below one that is possible.
+
+    Corners (place, share) say from where on the share is what; the first is at zero.
+    """
+
+    title: str
+    across: str
+    """What the axis is."""
+
+    axis: Axis
+    certain: tuple[tuple[float, float], ...]
+    possible: tuple[tuple[float, float], ...]
+    outer: str
+    inner: str
+
+
+def chart_of(report: AnyReport) -> Chart | Steps:
     """The one that says most about a report of this kind; UsageError where nothing was proven."""
     if isinstance(report, ReachReport):
         return reach_chart(report)
     if isinstance(report, RobustnessReport):
-        return accuracy_chart(report)
+        return accuracy_curve(report)
     return share_chart(report) if isinstance(report, MonotoneReport) else bound_chart(report)
 
 
@@ -128,15 +151,28 @@ def share_chart(report: MonotoneReport) -> Chart:
     return Chart("Where the sign is proven", (bar,), "the region", "proven")
 
 
-def accuracy_chart(report: RobustnessReport) -> Chart:
-    """By radius: certified accuracy, up to that under attack; the truth lies between."""
-    attack = report.attack_accuracy
-    clean = report.clean_accuracy
-    bars = [Bar("no perturbation", percent(clean, up=False), 0.0, clean, (0.0, clean))]
-    for radius, share in report.certified_accuracy.items():
-        value = f"{percent(share, up=False)} to {percent(attack[radius], up=True)}"
-        bars.append(Bar(f"radius {radius:g}", value, 0.0, attack[radius], (0.0, share)))
-    return Chart("Accuracy by radius", tuple(bars), "up to the accuracy under attack", "certified")
+def accuracy_curve(report: RobustnessReport) -> Steps:
+    """By radius: certified accuracy, and above it that under attack; the truth lies between."""
+    samples, attacked = report.samples, report.attack_accuracy
+    count = max(1, len(samples))
+    radii = np.sort([float(r["radius"]) for r in samples if r["predicted"] == r["label"]])
+    spread = float(np.quantile(radii[np.isfinite(radii)], 0.95)) if np.isfinite(radii).any() else 0.0
+    axis = _linear(0.0, max(1.1 * max(attacked, default=0.0), spread))
+    ends = np.floor(np.minimum(radii, axis.high) * (CORNERS / axis.high)) * (
+        axis.high / CORNERS
+    )  # not beyond its radius
+    places, first = np.unique(ends, return_index=True)
+    left = (len(radii) - np.append(first[1:], len(radii))[: len(first)]) / count
+    standing = sum(r["attacked"] != 0 for r in samples) / count
+    return Steps(
+        title="Accuracy by radius",
+        across=f"radius of the closed ball, l{report.data['query']['norm']}",
+        axis=axis,
+        certain=((0.0, len(radii) / count), *zip(places.tolist(), left.tolist(), strict=True)),
+        possible=((0.0, standing), *attacked.items()),
+        outer="up to the accuracy under attack",
+        inner="certified",
+    )
 
 
 def percent(share: float, *, up: bool) -> str:

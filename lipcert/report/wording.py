@@ -22,7 +22,8 @@ def shown(bound: float | None, digits: int, up: bool) -> str:
     if math.isinf(bound):
         return str(bound)
     rounding = ROUND_CEILING if up else ROUND_FLOOR
-    return f"{Context(prec=digits, rounding=rounding).create_decimal(Decimal(bound)).normalize():g}"
+    value = Context(prec=digits, rounding=rounding).create_decimal(Decimal(bound)).normalize()
+    return f"{value:f}" if 0 <= value.adjusted() < digits else f"{value:g}"  # 100, not 1e+2
 
 
 def model(described: dict[str, Any]) -> str:

@@ -41,7 +41,8 @@ def test_a_report_is_shown_as_when_it_was_made(lipcert: Command, tmp_path: Path,
 def test_a_page_is_one_file(lipcert: Command, tmp_path: Path) -> None:
     paths = [store(report, tmp_path, f"{i}.json") for i, report in enumerate(all_reports())]
     done = lipcert("report", *paths, "--html", tmp_path / "out.html")
-    assert (done.out, done.err, done.status) == ("", "", 1)  # one of them is refuted
+    assert (done.err, done.status) == ("", 1)  # one of them is refuted
+    assert done.out == f"page  {tmp_path / 'out.html'}   (not proven again: --model does that)\n"
     page = (tmp_path / "out.html").read_text(encoding="utf-8")
     assert page.startswith("<!DOCTYPE html>")
     assert all(str(path) in page for path in paths)
@@ -52,6 +53,7 @@ def test_a_page_is_one_file(lipcert: Command, tmp_path: Path) -> None:
 def test_a_page_with_the_model_is_proven_again(lipcert: Command, stored: Path, tmp_path: Path) -> None:
     done = lipcert("report", stored, "--html", tmp_path / "out.html", "--model", MODELS / "digits_conv.onnx")
     assert (done.status, done.err) == (0, "")
+    assert done.out.endswith(f"(proven again for {MODELS / 'digits_conv.onnx'})\n")
     page = (tmp_path / "out.html").read_text(encoding="utf-8")
     assert "proven again when this page was made" in page
     assert "l2 norms of the layers" in page

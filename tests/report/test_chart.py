@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from lipcert.errors import CertificateError, UsageError
 from lipcert.problem import Margin, Query, SomeOutputs
-from lipcert.report.chart import Bar, Chart, bound_chart, output_name
+from lipcert.report.chart import Bar, Chart, accuracy_curve, bound_chart, output_name
 from lipcert.report.report import Report
+from lipcert.report.robustness import RobustnessReport
+from lipcert.report.wording import shown
 from tests.helpers.displays import all_reports, bound_report
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=True)
@@ -59,6 +61,44 @@ def test_outputs_have_their_numbers_in_the_model() -> None:
     assert output_name(Query(), 5) == "output 5"
     with pytest.raises(CertificateError, match="no output 2"):
         output_name(Query(outputs=SomeOutputs((7, 2))), 2)
+
+
+RADII = st.one_of(st.sampled_from((0.0, 0.1, 0.25, math.inf)), st.floats(min_value=0.0, max_value=1.0))
+SAMPLES = st.lists(st.tuples(RADII, st.booleans(), st.sampled_from((None, 0.0, 0.1, 0.25))), max_size=8)
+
+
+@given(SAMPLES, st.lists(st.floats(min_value=0.0, max_value=2.0), max_size=8))
+def test_a_curve_of_accuracy_claims_no_more_than_is_proven(
+    samples: list[tuple[float, bool, float | None]], places: list[float]
+) -> None:
+    rows = [
+        {"radius": radius, "label": 1, "predicted": int(right), "attacked": attacked}
+        for radius, right, attacked in samples
+    ]
+    radii = [
+        {"eps": eps, "standing": sum(a is None or a > eps for _, _, a in samples), "certified": 0}
+        for eps in (0.1, 0.25)
+    ]
+    result = {"finished": len(samples), "radii": radii}
+    curve = accuracy_curve(RobustnessReport({"query": {"norm": "2"}, "samples": rows, "result": result}))
+    count = max(1, len(samples))
+    for place in (*places, 0.0, 0.1, 0.25, *(r for r, _, _ in samples)):
+        certain = [share for at, share in curve.certain if at <= place][-1]
+        proven = sum(right and radius > place for radius, right, _ in samples) / count
+        at_least = sum(right and radius >= place + curve.axis.high / 999 for radius, right, _ in samples) / count
+        assert at_least <= certain <= proven or place >= curve.axis.high or place == 0
+        possible = [share for at, share in curve.possible if at <= place][-1]
+        assert (
+            possible
+            == sum(a is None or (a > 0 and not any(a <= e <= place for e in (0.1, 0.25))) for _, _, a in samples)
+            / count
+        )
+
+
+def test_numbers_are_written_out_where_their_digits_are_known() -> None:
+    assert [shown(v, 4, up=True) for v in (100.0, 20.0, 1234.0, 12345.0, 0.00001, 99.999)] == [
+        "100", "20", "1234", "1.235e+4", "0.00001001", "100"
+    ]  # fmt: skip
 
 
 def test_a_plot_draws_what_the_report_says() -> None:

@@ -15,7 +15,7 @@ from lipcert.certificate.encoding import decode_query
 from lipcert.problem import Query, norm_name
 from lipcert.report import wording
 from lipcert.report.chart import (
-    accuracy_chart,
+    accuracy_curve,
     attempts_chart,
     bound_chart,
     output_name,
@@ -201,7 +201,7 @@ def _robustness(report: RobustnessReport) -> Body:
     at = [f"{percent(share, up=False)} at {radius:g}" for radius, share in report.certified_accuracy.items()]
     headline = f"Certified accuracy {', '.join(at)}"
     detail = (
-        f"{clean} % without perturbation; {finished} of {query['data']['samples']} samples, {result['seconds']:.1f} s"
+        f"{clean} without perturbation; {finished} of {query['data']['samples']} samples, {result['seconds']:.1f} s"
     )
     rows = [
         (f"{radius:g}", percent(share, up=False), percent(attack[radius], up=True))
@@ -221,7 +221,7 @@ def _robustness(report: RobustnessReport) -> Body:
     sections = (
         Section(
             "Accuracy",
-            chart=accuracy_chart(report),
+            chart=accuracy_curve(report),
             table=Table("Shares of the samples", ("radius", "certified", "under attack"), tuple(rows), (0, 1, 2)),
             more=Table("Every sample", columns, each, (0, 3, 4), len(report.samples) - len(each)),
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lipcert.report.chart import Chart
+from lipcert.report.chart import Chart, Steps
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Section:
     heading: str
     text: tuple[str, ...] = ()
     bullets: tuple[str, ...] = ()
-    chart: Chart | None = None
+    chart: Chart | Steps | None = None
     pictures: tuple[Picture, ...] = ()
     table: Table | None = None
     more: Table | None = None

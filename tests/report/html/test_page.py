@@ -26,7 +26,7 @@ ELEMENTS = re.findall(
     r"\w+",
     """
     html head meta link title style body br main footer article section div p span h1 h2 h3 h4 ul li dl dt dd pre code
-    figure figcaption img details summary table caption thead tbody tr th td a svg g rect line text
+    figure figcaption img details summary table caption thead tbody tr th td a svg g path rect line text
     """,
 )
 
