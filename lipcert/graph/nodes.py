@@ -204,6 +204,11 @@ class Graph:
         """Position of each Input, by name."""
         return {node.name: i for i, node in enumerate(self.nodes) if isinstance(node, Input)}
 
+    @property
+    def work(self) -> int:
+        """Multiplications of the operators for one point."""
+        return sum(op.work for node in self.nodes if isinstance(node, Affine) for op in node.operators)
+
     def pruned(self) -> Graph:
         """The same outputs without the nodes that they do not read; inputs stay."""
         needed = {o.node for o in self.outputs} | set(self.inputs.values())

@@ -35,11 +35,14 @@ from lipcert.problem import AllOutputs, Norm, Problem
 LOCAL_SECONDS = 10.0
 """For the balls of one sample."""
 
-TOGETHER = 128
-"""Samples that are attacked at a time ..."""
+TOGETHER, MOST_TOGETHER = 128, 1024
+"""Samples that are attacked at a time: the most where they take few multiplications ..."""
+
+FEW_MULTIPLICATIONS = 10_000_000
+"""... all together; an interrupt costs what was begun."""
 
 TOGETHER_LOCAL = 32
-"""... and whose slopes are searched at a time."""
+"""Samples whose slopes are searched at a time."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ def solve_robustness(
     try:
         _bound_margins(outcome, samples, asked, started + asked.timeout, on_step, save)
         left = [k for k in range(len(points)) if k not in outcome.samples]
-        together = TOGETHER_LOCAL if asked.local else TOGETHER
+        together = TOGETHER_LOCAL if asked.local else _attacked_together(samples.problem)
         for i in range(0, len(left), together):
             for done in _certified(outcome, samples, left[i : i + together], asked):
                 outcome.samples |= done
@@ -247,6 +250,10 @@ def _certified(
             eps, point = around.counterexample
             found = tuple(_confirmed(classifier, samples, np.array([k]), eps, point[None]).values()) or found
         yield {k: _sample(samples, k, radius, around.balls, found)}
+
+
+def _attacked_together(problem: Problem) -> int:
+    return min(MOST_TOGETHER, max(TOGETHER, FEW_MULTIPLICATIONS // max(1, problem.graph.work)))
 
 
 def _wanted(samples: _Samples, k: int, radius: float, attacks: tuple[Attack, ...], asked: Asked) -> tuple[float, ...]:

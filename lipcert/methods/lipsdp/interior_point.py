@@ -26,7 +26,7 @@ MAX_ITERATIONS = 60
 ROOM = (1.5, 2.0, 3.0, 5.0)
 """By how much the start dominates each Schur complement."""
 
-DENSE = 200
+DENSE = 64
 """Up to this size all eigenvalues are computed for the length of a step; beyond, Lanczos finds the least."""
 
 LANCZOS = 18

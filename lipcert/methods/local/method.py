@@ -13,7 +13,6 @@ from lipcert.certificate.claim import Claim, Rows
 from lipcert.certificate.derivative import PLANES, Gain
 from lipcert.certificate.linear_bounds import in_ramps, whole_net
 from lipcert.errors import NotProvedError
-from lipcert.graph import Affine
 from lipcert.methods import propagation
 from lipcert.methods.base import OutOfTime, Progress, Unsuitable
 from lipcert.methods.boxes import ChosenNet, choose_net, in_pairs
@@ -220,8 +219,7 @@ def _finer(problem: Problem, bounds: PieceBounds, found: _OverAll, progress: Pro
 
 def _work(problem: Problem, progress: Progress) -> float:
     """Multiplications of one pass through the network."""
-    graph = in_ramps(problem, progress.arithmetic).graph
-    return float(sum(op.work for node in graph.nodes if isinstance(node, Affine) for op in node.operators))
+    return float(in_ramps(problem, progress.arithmetic).graph.work)
 
 
 @dataclass(frozen=True, eq=False)

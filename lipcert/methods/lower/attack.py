@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lipcert.graph import Affine
 from lipcert.methods.lower.torch_network import TorchNetwork
 from lipcert.problem import Norm
 
@@ -53,10 +52,7 @@ def find_attacks(
 
     `means` (classes + 1, inputs) of the data of each class, and of all.
     """
-    per_point = sum(
-        op.work for node in network.problem.graph.nodes if isinstance(node, Affine) for op in node.operators
-    )
-    step = max(1, WORK // max(1, per_point * effort.restarts))
+    step = max(1, WORK // max(1, network.problem.graph.work * effort.restarts))
     parts = [
         _attack(network, points[i : i + step], labels[i : i + step], means, eps, effort, seed)
         for i in range(0, len(points), step)

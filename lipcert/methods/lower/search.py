@@ -16,7 +16,7 @@ import numpy as np
 
 from lipcert.activations.templated import TemplatedGroups
 from lipcert.certificate import Witness
-from lipcert.graph import Affine, Groupwise, Node, State
+from lipcert.graph import Groupwise, Node, State
 from lipcert.methods.base import Progress
 from lipcert.methods.boxes import is_implicit
 from lipcert.methods.implicit import at_witness
@@ -75,8 +75,7 @@ def _is_templated(node: Node) -> bool:
 
 def _affordable(problem: Problem) -> int:
     """How many points at a time: one evaluation of a large network takes as long as all of them of a small one."""
-    affine = [node for node in problem.graph.nodes if isinstance(node, Affine)]
-    work = sum(op.work for node in affine for op in node.operators)
+    work = problem.graph.work
     work += sum(NEWTON * problem.graph.size(i) ** 3 for i, n in enumerate(problem.graph.nodes) if isinstance(n, State))
     return int(np.clip(WORK // max(1, work), 1, RESTARTS))
 
