@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 @click.option("--json", "json_path", metavar="FILE", help="Write the verdicts as JSON (- for stdout).")
 @click.option("--junit", metavar="FILE", help="Write them as JUnit XML.")
 @click.option("--sarif", metavar="FILE", help="Write what does not pass as SARIF 2.1.0.")
+@click.option("--html", metavar="FILE", help="Write a page about them that opens offline.")
 @click.option("--quiet", "-q", is_flag=True, help="Print what does not pass only.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def gate(
@@ -35,6 +36,7 @@ def gate(
     json_path: str | None,
     junit: str | None,
     sarif: str | None,
+    html: str | None,
     quiet: bool,
     debug: bool,
 ) -> int:
@@ -49,13 +51,13 @@ def gate(
     from lipcert.gate.run import run_gate
     from lipcert.report.writing import check_writable
 
-    outputs = {"--json": json_path, "--junit": junit, "--sarif": sarif}
+    outputs = {"--json": json_path, "--junit": junit, "--sarif": sarif, "--html": html}
     for option, path in outputs.items():
         if path is not None:
             check_writable(path, option)
     named = [path for path in outputs.values() if path is not None]
     if len(set(named)) < len(named):
-        raise UsageError("--json, --junit and --sarif write the same file", hint="name different ones")
+        raise UsageError("--json, --junit, --sarif and --html write the same file", hint="name different ones")
     if update_baseline and offline:
         raise UsageError("--update-baseline writes what is proven, --offline-check only checks", hint="use one of them")
     policy = read_policy(find_policy(Path()) if config is None else Path(config))
@@ -78,11 +80,12 @@ def _report(run: GateRun, outputs: dict[str, str | None], quiet: bool) -> None:
     from lipcert.gate.document import to_json
     from lipcert.gate.github import report_to_github
     from lipcert.gate.junit import to_junit
+    from lipcert.gate.page import to_html
     from lipcert.gate.sarif import to_sarif
     from lipcert.gate.terminal import print_run
     from lipcert.report.writing import write_text
 
-    for (option, path), write in zip(outputs.items(), (to_json, to_junit, to_sarif), strict=True):
+    for (option, path), write in zip(outputs.items(), (to_json, to_junit, to_sarif, to_html), strict=True):
         if path is not None:
             write_text(write(run), path, option)
     to_stdout = "-" in outputs.values()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,15 @@ from junitparser import JUnitXml
 
 from lipcert.gate.github import markdown, report_to_github, workflow_commands
 from lipcert.gate.junit import to_junit
+from lipcert.gate.page import to_html
 from lipcert.gate.policy import read_policy
 from lipcert.gate.run import run_gate
 from lipcert.gate.sarif import RULES, to_sarif
 from lipcert.gate.verdicts import GateRun
 from lipcert.report.schema import gate_schema
 from tests.gate.conftest import Gate, network, write_policy
+from tests.helpers.browser import Browser, find_browser
+from tests.helpers.pages import harmless
 
 SCHEMAS = Path(__file__).parents[1] / "data" / "schemas"
 
@@ -67,6 +72,36 @@ def test_the_json_is_as_its_schema_says(gate: Gate, everything: GateRun) -> None
     del done.document["results"][0]["limit"]
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.Draft202012Validator(gate_schema()).validate(done.document)
+
+
+def test_the_page_says_what_the_verdicts_are(gate: Gate, everything: GateRun, tmp_path: Path) -> None:
+    page = tmp_path / "gate.html"
+    assert gate("--config", "a b/lipcert.toml", "--html", page).status == 3
+    text = harmless(page.read_text(encoding="utf-8"))
+    assert "1 passed, 1 failed, 1 regressed, 2 inconclusive, 1 could not be asked" in text
+    assert "exit status 3" in text
+    (command,) = re.findall("lipcert gate --offline-check.*", text)
+    assert shlex.split(command)[-1] == "a b/lipcert.toml"
+    for result in everything.results:
+        assert result.item.id in text
+        assert result.proof.upper is None or f"{result.proof.upper:.4g}"[:4] in text
+    first, *_, last = re.findall(
+        r"<tr><th scope=.row.>(\w+)</th><td>(?:limits|growth|open|allowed)<", to_html(everything)
+    )
+    assert (first, last) == ("error", "inconclusive")  # which is allowed
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_page_is_readable_and_silent(everything: GateRun, tmp_path: Path, dark: bool) -> None:
+    found = find_browser()
+    if found is None:
+        pytest.skip("no chromium or chrome is on PATH")
+    (tmp_path / "gate.html").write_text(to_html(everything), encoding="utf-8")
+    (tmp_path / "profile").mkdir()
+    with Browser(found, tmp_path / "profile") as browser:
+        browser.open(tmp_path / "gate.html", width=390, dark=dark)
+        assert (browser.complaints(), browser.requests()) == ([], [])
+        assert browser.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_junit_is_as_its_schema_says(everything: GateRun, tmp_path: Path) -> None:

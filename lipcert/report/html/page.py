@@ -15,13 +15,19 @@ from markupsafe import Markup
 from lipcert.errors import printable
 from lipcert.report.consistency import check_consistent
 from lipcert.report.html import svg
+from lipcert.report.html.content import Sheet
 from lipcert.report.html.sheet import Shown, build_sheet
 from lipcert.report.reading import AnyReport, Stored
 
 
 def render_page(items: Sequence[Shown]) -> str:
     """One page with every report, which opens offline: nothing in it is fetched from anywhere."""
-    return _render("page.html.j2", sheets=[build_sheet(item) for item in items])
+    return render_sheets([build_sheet(item) for item in items])
+
+
+def render_sheets(sheets: Sequence[Sheet]) -> str:
+    """The same of what is laid out already."""
+    return _render("page.html.j2", sheets=sheets)
 
 
 def render_fragment(report: AnyReport) -> str:
