@@ -19,8 +19,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[float, dict[str, f
     """What the page's only block of Python computes, with fewer epochs."""
     pytest.importorskip("sklearn")
     (code,) = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-    shorter, replaced = re.subn(r"^EPOCHS = \d+$", "EPOCHS = 4", code, flags=re.MULTILINE)
-    shorter, limited = re.subn(r"lipcert\.bound\(path\)", "lipcert.bound(path, timeout=10)", shorter)
+    shorter, replaced = re.subn(r"^EPOCHS = \d+$", "EPOCHS = 3", code, flags=re.MULTILINE)
+    shorter, limited = re.subn(r"lipcert\.bound\(path\)", "lipcert.bound(path, timeout=5)", shorter)
     assert replaced == limited == 1
     folder: Path = tmp_path_factory.mktemp("training")
     (folder / "example.py").write_text(shorter, encoding="utf-8")

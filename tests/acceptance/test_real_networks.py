@@ -104,6 +104,7 @@ def _takes_long(name: str, norm: Norm, kind: str) -> bool:
     return (name in CONVOLUTIONAL and norm == 1) or (name == "cnn_C5_CH16" and norm == 2 and kind == "ball")
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("name", "norm", "kind"),
     [
@@ -129,6 +130,7 @@ def strict_cases() -> Iterator[Any]:
                 yield pytest.param(name, norm, kind, marks=[pytest.mark.slow] if long else [])
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize(("name", "norm", "kind"), strict_cases())
 def test_the_bound_of_a_dense_network_holds_in_ball_arithmetic(
     test_data: Path, name: str, norm: Norm, kind: str
@@ -160,7 +162,7 @@ def test_the_certificate_passes_in_a_fresh_process(
 
 def test_the_commands_of_the_first_page(test_data: Path, tmp_path: Path) -> None:
     """As a user types them, in an empty folder, with less time."""
-    models, out, short = test_data / "models", tmp_path / "out.json", ("--timeout", "8")
+    models, out, short = test_data / "models", tmp_path / "out.json", ("--timeout", "4")
 
     bounded = run_process(
         "bound", models / "mnistfc_256x4.onnx", "--norm", "2", "--json", "out.json", *short, folder=tmp_path

@@ -74,6 +74,7 @@ def assert_members_inside(rng: np.random.Generator, problem: Problem, boxes: lis
                 assert all(map(is_within, row, lower.tolist(), upper.tolist()))
 
 
+@pytest.mark.one_in(2)
 @in_both
 @pytest.mark.parametrize("kind", REGIONS)
 def test_no_sampled_point_leaves_the_boxes(kind: str, arithmetic: type[Arithmetic]) -> None:

@@ -76,6 +76,7 @@ def assert_jacobians_inside(problem: Problem, found: np.ndarray, errors: np.ndar
             assert steepest[2, 2] <= (np.linalg.norm(matrix.value, 2) + spread) * MARGIN, steps
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("kind", REGIONS)
 @pytest.mark.parametrize("name", GRAPHS)
 def test_no_jacobian_leaves_the_boxes(name: str, kind: str) -> None:
@@ -83,6 +84,7 @@ def test_no_jacobian_leaves_the_boxes(name: str, kind: str) -> None:
     assert_jacobians_inside(problem, *sampled(problem, rng, 1000))
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("kind", [k for k in REGIONS if k != "tiny ball"])
 def test_no_jacobian_of_random_graphs_leaves_the_boxes(kind: str) -> None:
     """Weights within radii, free inputs and all kinds of nodes among them."""
@@ -98,6 +100,7 @@ def test_no_jacobian_of_a_group_function_leaves_the_boxes(name: str, kind: str) 
     assert_jacobians_inside(problem, *sampled(problem, np.random.default_rng(2), 600))
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(("activation", "scale", "shift"), [*((a, 2.0, 0.2) for a in ACTIVATIONS), *GUARDED])
 def test_no_jacobian_of_an_activation_leaves_the_boxes(activation: acts.Activation, scale: float, shift: float) -> None:
     """Twice in a row, between matrices; those that are not Lipschitz everywhere behind a tanh."""
@@ -139,6 +142,7 @@ def jacobian_at(problem: Problem, point: np.ndarray) -> np.ndarray:
 BY_ENTRIES = [(math.inf, math.inf), (2.0, math.inf), (1.0, 1.0), (1.0, 2.0), (1.0, math.inf)]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", [*GRAPHS, *NETWORKS])
 def test_at_a_point_the_bound_is_the_norm_of_the_jacobian(name: str) -> None:
     """Away from kinks: of all pairs of norms that entries tell, and of l2 by a spectral proof."""

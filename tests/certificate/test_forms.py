@@ -270,6 +270,7 @@ def bound_of(setting: Setting, *scalings: Scaling) -> float:
 # Nothing sampled exceeds what is proven.
 
 
+@pytest.mark.one_in(3)
 @grouped
 @pytest.mark.parametrize("kind", REGIONS)
 def test_no_sampled_ratio_exceeds_what_the_solver_proves(name: str, kind: str) -> None:
@@ -303,6 +304,7 @@ def test_no_sampled_ratio_exceeds_what_any_forms_prove(name: str, kind: str) -> 
             assert operator_norms(allowed, *norms).max() <= proven * MARGIN
 
 
+@pytest.mark.one_in(2)
 @grouped
 @pytest.mark.parametrize("seed", range(2))
 def test_no_sampled_ratio_exceeds_what_the_solvers_forms_prove_when_they_are_shaken(name: str, seed: int) -> None:
@@ -349,6 +351,7 @@ def _proven_again(setting: Setting, scaling: Scaling, size: float) -> tuple[Scal
     return changed, low
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("seed", range(4))
 def test_no_pair_that_is_permuted_exceeds_what_is_proven(seed: int) -> None:
     """What the groups read of one point is that of the other in another order, almost or wholly."""
@@ -450,6 +453,7 @@ def _blurred(op: Dense, rng: np.random.Generator) -> Dense:
     return Dense(weights, 10.0 ** rng.uniform(-17, -2) * np.abs(weights) * (rng.random(weights.shape) < 0.8))
 
 
+@pytest.mark.one_in(2)
 @in_both
 @grouped
 def test_row_sums_of_the_errors_hold_the_exact_inequality(name: str, arithmetic: type[Arithmetic]) -> None:
@@ -473,6 +477,7 @@ def test_row_sums_of_the_errors_hold_the_exact_inequality(name: str, arithmetic:
                     assert errors.max() <= 1e-11 * np.abs(matrix).max()
 
 
+@pytest.mark.one_in(2)
 @in_both
 @grouped
 def test_what_the_kernel_proves_positive_is_so_in_exact_arithmetic(name: str, arithmetic: type[Arithmetic]) -> None:

@@ -198,6 +198,7 @@ def test_groups_that_are_almost_flat_are_not_taken_for_constant(floor: float, ar
 # Exactly, in fractions.
 
 
+@pytest.mark.one_in(3)
 @in_both
 @pytest.mark.parametrize("name", NETWORKS)
 def test_what_the_kernel_proves_positive_is_so_in_exact_arithmetic(name: str, arithmetic: type[Arithmetic]) -> None:
@@ -237,6 +238,7 @@ def within_errors(setting: Setting, scaling: Scaling, rng: np.random.Generator) 
     return max(a / b if b else Fraction(int(a > 0) * 2) for a, b in zip(lacking, allowed, strict=True))
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_row_sums_of_the_errors_hold_the_exact_inequality(name: str) -> None:
     """Weights anywhere within their radius, good scales and bad; and the errors are those of roundings."""

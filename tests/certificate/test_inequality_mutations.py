@@ -114,6 +114,7 @@ def test_smaller_scales_of_inputs_or_outputs_prove_larger_values(network: str, a
                 verify(problem, Claim(value, evidence))
 
 
+@pytest.mark.one_in(2)
 @solved
 def test_no_changed_scales_prove_less_than_the_optimum(network: str, asked: str) -> None:
     """One of them or all, by a little or much, the others adjusted so that something may be proven."""

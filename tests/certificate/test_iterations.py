@@ -47,6 +47,7 @@ def steps(a: np.ndarray, u: np.ndarray, activation: Activation, iteration: Itera
     return z
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("activation", [Relu(), Tanh(), LeakyRelu(0.2)])
 @pytest.mark.parametrize("count", [0, 1, 3, 10, 100])
 @pytest.mark.parametrize("kept", [0.0, 0.5, 0.9])

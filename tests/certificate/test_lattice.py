@@ -123,6 +123,7 @@ def has_strided_transpose(op: LinearOperator) -> bool:
     return isinstance(op, Transposed) and isinstance(op.leaf, Convolution) and max(op.leaf.strides) > 1
 
 
+@pytest.mark.one_in(2)
 @families
 def test_the_dense_norm_is_at_most_that_of_the_circle_and_that_at_most_the_supremum(family: str) -> None:
     closest = 0.0
@@ -150,6 +151,7 @@ def test_the_circle_holds_the_maps_and_has_the_norm_that_the_fft_finds(family: s
         np.testing.assert_allclose(part.reshape(one_map.shape), one_map, rtol=0, atol=1e-12 * (1 + np.abs(whole).max()))
 
 
+@pytest.mark.one_in(2)
 @families
 def test_nothing_below_the_norm_is_proven_and_what_is_above_the_circle_or_the_supremum_is(family: str) -> None:
     by, proven = Arithmetic(), Counter[str]()

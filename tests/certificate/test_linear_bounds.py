@@ -173,6 +173,7 @@ def test_no_attacked_point_leaves_the_boxes(name: str, kind: str) -> None:
         assert_inside(boxes, values(problem.graph, attacked(problem, rng, boxes, 1500)))
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("kind", [k for k in REGIONS if k != "tiny ball"])
 def test_no_sampled_point_of_random_graphs_leaves_the_boxes(kind: str) -> None:
     """Weights within radii, free inputs and all kinds of nodes among them."""

@@ -109,6 +109,7 @@ def assert_refused_or_above(name: str, claim: Claim) -> bool:
     return False
 
 
+@pytest.mark.one_in(2)
 @asked
 @pytest.mark.parametrize("arithmetic", [Arithmetic, BallArithmetic], ids=["float64", "balls"])
 def test_what_branching_claims_is_proven_and_nothing_below_it(name: str, arithmetic: type[Arithmetic]) -> None:

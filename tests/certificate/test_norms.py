@@ -70,6 +70,7 @@ def proofs_of(op: LinearOperator, p: float, q: float, by: Arithmetic) -> list[No
     return found
 
 
+@pytest.mark.one_in(3)
 @in_both
 @pytest.mark.parametrize("kind", [*KINDS, "row"])
 def test_no_rule_gives_less_than_the_norm_of_a_member(kind: str, arithmetic: type[Arithmetic]) -> None:

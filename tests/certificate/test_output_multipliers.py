@@ -126,6 +126,7 @@ def random_tree(problem: Problem, rng: np.random.Generator, depth: int) -> Tree:
     return Tree(np.array(splits), np.array(multipliers), tuple(slopes))
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("where", REGIONS)
 @pytest.mark.parametrize("kind", ALL_KINDS)
 def test_no_sampled_value_is_beyond_any_multipliers(kind: str, where: str) -> None:
@@ -147,6 +148,7 @@ def test_no_sampled_value_is_beyond_any_multipliers(kind: str, where: str) -> No
                 assert without[0] - SPARE <= found[0] <= found[1] <= without[1] + SPARE
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("where", REGIONS)
 @pytest.mark.parametrize("kind", ALL_KINDS)
 def test_no_sampled_value_is_outside_of_an_exact_box(kind: str, where: str) -> None:

@@ -100,6 +100,7 @@ def test_no_value_leaves_the_boxes(name: str, kind: str) -> None:
         assert np.all(found[at][1] <= high)
 
 
+@pytest.mark.one_in(4)
 @regions
 @networks
 def test_no_jacobian_leaves_the_boxes(name: str, kind: str) -> None:
@@ -194,6 +195,7 @@ def branched(name: str) -> tuple[Problem, tuple[Claim, ...], float]:
     return problem, tuple(claims), seen[inf, inf]
 
 
+@pytest.mark.one_in(3)
 @networks
 def test_both_forms_are_claimed_and_proven(name: str) -> None:
     problem, claims, attained = branched(name)
@@ -206,6 +208,7 @@ def test_both_forms_are_claimed_and_proven(name: str) -> None:
     assert verify(problem, best, BallArithmetic()) <= best.value
 
 
+@pytest.mark.one_in(3)
 @networks
 def test_no_claim_about_the_other_form_is_below_what_is_attained(name: str) -> None:
     """Its trees and slopes are then of other nodes: refused, or above."""
@@ -247,6 +250,7 @@ def test_other_evidence_over_pairs_is_sound(name: str) -> None:
             assert found >= attained * (1 - 1e-9)
 
 
+@pytest.mark.one_in(3)
 @networks
 def test_boxes_of_reach_hold_and_say_their_form(name: str) -> None:
     rng = np.random.default_rng([*name.encode(), 3])

@@ -355,6 +355,7 @@ def assert_covered(
     assert np.all(seen.values[there.y] <= most + SPARE)
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("where", REGIONS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_limits_of_derivatives_on_kinks_are_below_the_bound_of_a_tree(kind: str, where: str) -> None:
@@ -419,6 +420,7 @@ def two_groups(rng: np.random.Generator, name: str) -> Graph:
     return Graph(tuple(nodes), (Output("y", last + 1),))
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("where", ["linf", "l2", "flat"])
 @pytest.mark.parametrize("name", SMOOTH)
 def test_sampled_points_are_below_the_bounds_of_their_pieces(name: str, where: str) -> None:

@@ -73,6 +73,7 @@ def is_between(case: Case, x: float, row: tuple[float, float, float, float]) -> 
     return holds
 
 
+@pytest.mark.one_in(3)
 @each
 def test_phi_is_between_the_lines(case: Case) -> None:
     lower, upper = boxes_of(case, 110, seed=1)

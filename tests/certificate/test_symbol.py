@@ -59,6 +59,7 @@ def proves(op: LinearOperator, sigma: float, by: Arithmetic | None = None) -> bo
         return False
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(("rank", "seed"), LAYERS)
 def test_proven_is_what_is_above_the_supremum(rank: int, seed: int) -> None:
     """Of all kinds of convolutions; what is not proven includes all below the norm with zero padding."""

@@ -165,6 +165,7 @@ GATED: dict[str, tuple[str, Spelling]] = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", GATED)
 def test_a_gated_activation_is_recognised(name: str) -> None:
     wanted, spelling = GATED[name]

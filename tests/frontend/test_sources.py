@@ -114,11 +114,13 @@ def steepest_jacobian(name: str, norm: Norm) -> Callable[[np.ndarray], float]:
     return lambda points: max(float(np.linalg.norm(derivative(point), ord=norm)) for point in points)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(("name", "exporter"), TORCH_CASES, ids=str)
 def test_what_torch_exports_equals_onnxruntime(name: str, exporter: TorchExporter) -> None:
     assert_imports(exported(name, exporter))
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("name", MODULES)
 def test_what_torch_exports_is_bounded(name: str, norm: Norm) -> None:

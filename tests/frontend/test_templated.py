@@ -177,6 +177,7 @@ REGIONS: dict[str, Region] = {"whole": Everywhere(), "ball": Ball(np.zeros(8), 5
 """In the ball everything may still happen: all neurons are on both sides of their kinks, all orders occur."""
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("region", REGIONS)
 @pytest.mark.parametrize("norm", [2.0, INF])
 @pytest.mark.parametrize("name", CASES)

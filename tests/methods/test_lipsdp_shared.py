@@ -417,6 +417,7 @@ def claims(problem: Problem, progress: Progress | None = None) -> list[Claim]:
     return list(LipSdpMethod().claims(problem, progress or Progress()))
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.usefixtures("few_neurons")
 @pytest.mark.parametrize("name", CONVOLUTIONAL)
 def test_claims_are_verified_and_no_pair_exceeds_them(name: str) -> None:

@@ -93,6 +93,7 @@ def faults(problem: Problem, report: ReachReport, rng: np.random.Generator, coun
     return found
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_box_of_a_sample_network_holds_its_outputs(name: str) -> None:
     """Points and corners of a region, of a kind each; the attained values are reached where it says."""

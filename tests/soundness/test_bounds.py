@@ -131,6 +131,7 @@ def assert_sound(
     return least
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("kind", REGIONS)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_no_sampled_ratio_exceeds_any_claim(seed: int, kind: str) -> None:
@@ -191,6 +192,7 @@ def one_layer(rng: np.random.Generator, function: GroupFunction, groups: int, si
     return Graph(nodes, (Output("y", 3),))
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("kind", REGIONS)
 @pytest.mark.parametrize("name", ALL_FUNCTIONS)
 def test_no_sampled_ratio_exceeds_any_claim_about_one_group_function(name: str, kind: str) -> None:
@@ -209,6 +211,7 @@ def test_no_sampled_ratio_exceeds_any_claim_about_one_group_function(name: str, 
                 assert verify_witness(problem, Witness(point, rng.standard_normal(3))) <= bound
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("size", [1e-200, 1e-160, 1e8, 1.1e154, 1e200, 1e300])
 @pytest.mark.parametrize("name", ALL_FUNCTIONS)
 def test_no_sampled_ratio_exceeds_any_claim_about_groups_of_any_size(name: str, size: float) -> None:
@@ -220,6 +223,7 @@ def test_no_sampled_ratio_exceeds_any_claim_about_groups_of_any_size(name: str, 
         assert_sound(graph, Query(region=region), rng, NORM_PAIRS[::4])
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("seed", range(6))
 def test_no_sampled_ratio_exceeds_any_claim_about_badly_scaled_networks(seed: int) -> None:
     """Weights of any size that float64 holds: products underflow and overflow."""
@@ -288,6 +292,7 @@ def test_a_network_that_is_constant_is_proven_so(name: str) -> None:
     assert max(least.values()) <= 1e-100
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.7, -0.6])
 @pytest.mark.parametrize(("lower", "upper"), [(-1.0, 0.0), (0.0, 1.0), (0.0, 0.0), (-0.0, -0.0)])
 def test_a_kink_on_the_edge_of_the_region_counts(alpha: float, lower: float, upper: float) -> None:
@@ -346,6 +351,7 @@ def test_no_witness_of_a_cancelling_network_is_found() -> None:
     assert all(verify_witness(problem, witness) == 0.0 for witness in find_witness(problem, Progress(), "cpu"))
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("kind", REGIONS)
 @pytest.mark.parametrize("seed", range(4))
 def test_no_witness_exceeds_a_bound(seed: int, kind: str) -> None:

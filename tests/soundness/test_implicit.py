@@ -133,6 +133,7 @@ def by_each_rule(problem: Problem, by: Arithmetic) -> Iterator[tuple[bool, list[
         assert len(problem.equilibria) > 1  # found from planes through the layer before
 
 
+@pytest.mark.one_in(3)
 @kinds
 @pytest.mark.parametrize("seed", range(2))
 def test_no_solution_leaves_a_box(kind: str, seed: int) -> None:
@@ -220,6 +221,7 @@ def test_no_attained_slope_exceeds_rows_of_lipsdp(kind: str, local: bool, monkey
     assert rows or kind == "relu, l2" or local
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("kind", KINDS)
 def test_at_a_point_the_bound_is_the_norm_of_the_jacobian(kind: str) -> None:
     rng = seeded(kind, 9)
@@ -352,6 +354,7 @@ def test_finite_entries_count_beside_unbounded_ones() -> None:
 # Branching over inputs.
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("kind", ["tanh, l2", "inside", "two"])
 def test_pieces_of_the_inputs_are_narrower_and_hold(kind: str) -> None:
     rng = seeded(kind, 0)

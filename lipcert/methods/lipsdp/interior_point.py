@@ -29,7 +29,7 @@ ROOM = (1.5, 2.0, 3.0, 5.0)
 DENSE = 64
 """Up to this size all eigenvalues are computed for the length of a step; beyond, Lanczos finds the least."""
 
-LANCZOS = 18
+LANCZOS = 12
 """Steps of it."""
 
 CLOSE = 1e-6
