@@ -6,6 +6,7 @@ import itertools
 import math
 import re
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -221,15 +222,24 @@ def _from_file(path: Path, option: str, rows: range | None) -> list[np.ndarray]:
     raise UsageError(f"{option}: {path} is neither numbers nor an .npy, .npz or .csv file")
 
 
+def csv_lines(path: Path) -> Iterator[str]:
+    """The rows of a csv file: what is not blank, without a header, which is a first line with no number in it."""
+    with path.open(encoding="utf-8-sig") as stream:
+        lines = (line.strip().rstrip(",") for line in stream if line.strip())
+        first = next(lines, None)
+        if first is not None and any(numbers_in(cell) is not None for cell in first.split(",")):
+            yield first
+        yield from lines
+
+
 def _csv_rows(path: Path, rows: range, option: str) -> list[np.ndarray]:
-    with path.open() as stream:
-        lines = list(itertools.islice((text for text in stream if text.strip()), max(rows.start, 0), rows.stop))
+    lines = list(itertools.islice(csv_lines(path), max(rows.start, 0), rows.stop))
     if rows.start < 0 or len(lines) < len(rows):
         missing = rows.start if rows.start < 0 else rows.start + len(lines)
         raise UsageError(f"{option}: {path} has no row {missing}", hint="rows count from 0")
     found = []
     for row, line in zip(rows, lines, strict=True):
-        cells = [cell.strip() for cell in line.strip().rstrip(",").split(",")]
+        cells = [cell.strip() for cell in line.split(",")]
         try:
             found.append(np.array([float(cell) for cell in cells]))
         except ValueError:

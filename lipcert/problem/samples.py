@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lipcert.errors import CertificateError, UsageError
-from lipcert.problem.reading import Shape, load_array, to_layout
+from lipcert.problem.reading import Shape, csv_lines, load_array, to_layout
 
 
 @dataclass(frozen=True)
@@ -142,9 +142,7 @@ def _rows_of(path: Path, option: str, rows: tuple[int, int] | None) -> np.ndarra
 
 def _csv(path: Path, option: str, rows: tuple[int, int] | None) -> np.ndarray:
     try:
-        with path.open(encoding="utf-8") as stream:
-            lines = (line.strip().rstrip(",") for line in stream if line.strip())
-            chosen = list(itertools.islice(lines, *(rows or (None,))))
+        chosen = list(itertools.islice(csv_lines(path), *(rows or (None,))))
         return np.loadtxt(chosen, delimiter=",", comments=None, ndmin=2) if chosen else np.zeros((0, 1))
     except OSError as error:
         raise UsageError(f"{option}: {path}: {error.strerror or error}", hint="check the path") from None

@@ -64,6 +64,9 @@ def test_rows_of_csv(tmp_path: Path) -> None:
     assert center(path, row=1) == VALUES[1].tolist()
     for row in (2, -1):
         refused(path, rf"--center: .*c\.csv has no row {row}", row=row)
+    header = save_csv(tmp_path / "h.csv", '\ufeff\n x0,x1,"x2",\n1.5,-2,3.25\n')
+    assert center(header) == VALUES[0].tolist()
+    refused(header, r"--center: .*h\.csv has no row 1", row=1)
     refused(save_csv(tmp_path / "empty.csv", ""), r"--center: .*empty\.csv has no row 0")
 
 
@@ -91,7 +94,10 @@ def test_layout_hwc_of_a_batch_of_images_is_refused() -> None:
 
 
 def test_a_number_that_is_none_names_its_cell(tmp_path: Path) -> None:
-    refused(save_csv(tmp_path / "h.csv", "a,b,c\n1,2,3\n"), r"--center: .*h\.csv, row 0, column 0: 'a' is not a number")
+    refused(save_csv(tmp_path / "h.csv", "a,b,3\n1,2,3\n"), r"--center: .*h\.csv, row 0, column 0: 'a' is not a number")
+    refused(
+        save_csv(tmp_path / "s.csv", "1;2;3\n4;5;6\n"), r"--center: .*s\.csv, row 0, column 0: '4;5;6' is not a number"
+    )
     refused(save_csv(tmp_path / "g.csv", "1,,3\n"), r"--center: .*g\.csv, row 0, column 1: '' is not a number")
     refused(save_csv(tmp_path / "n.csv", "1,nan,3\n"), "--center holds NaN or Inf")
     refused("nan", "--center holds NaN or Inf")

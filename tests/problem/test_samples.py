@@ -30,11 +30,12 @@ def folder(tmp_path: Path) -> Path:
     lines = [",".join(map(str, [y, *x])) for x, y in zip(X.tolist(), Y.tolist(), strict=True)]
     (tmp_path / "xy.csv").write_text("\n".join(lines) + ",\n\n")
     (tmp_path / "y.csv").write_text("0\n2\n1\n2\n")
+    (tmp_path / "named.csv").write_text("label\n0\n2\n1\n2\n")
     return tmp_path
 
 
 @pytest.mark.parametrize("data", ["x.npy", "x.npz"])
-@pytest.mark.parametrize("labels", ["y.npy", "y.csv"])
+@pytest.mark.parametrize("labels", ["y.npy", "y.csv", "named.csv"])
 def test_samples_of_arrays(folder: Path, data: str, labels: str) -> None:
     samples = read_samples(Source(str(folder / data), str(folder / labels)), (1, 3))
     assert samples.points.tolist() == X.tolist()
