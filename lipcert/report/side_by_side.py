@@ -36,13 +36,12 @@ def print_comparison(compared: Comparison, limit: float | None, json_path: str |
     show(_numbers(compared))
     verdict = grid()
     style, why = CHANGES[compared.change]
-    verdict.add_row("constant", Text(_claim(compared), style=style) + Text(f"   {why}"))
+    verdict.add_row("constant", Text(claim(compared), style=style) + Text(f"   {why}"))
     shapes = [[t["shape"] for t in report.data["model"]["inputs"]] for report in (before, after)]
     if shapes[0] != shapes[1]:
         verdict.add_row("note", f"inputs are {shapes[0]} and {shapes[1]}: entries correspond in C order")
-    if limit is not None and before.upper is not None and after.upper is not None:
-        said, style = ("above", "bold red") if compared.exceeds(limit) else ("within", "green")
-        verdict.add_row("limit", Text(f"{said} --max-increase {limit!r}", style=style))
+    if said := limit_said(compared, limit):
+        verdict.add_row("limit", Text(said, style="bold red" if said.startswith("above") else "green"))
     if json_path is not None:
         verdict.add_row("report", plain(json_path))
     show(verdict)
@@ -51,7 +50,7 @@ def print_comparison(compared: Comparison, limit: float | None, json_path: str |
         print("l2: proven upper bounds, with what is attained in brackets; layers in the order of the files")
 
 
-def _claim(compared: Comparison) -> str:
+def claim(compared: Comparison) -> str:
     """The change, and whether it is proven or rests on templates."""
     if compared.change not in ("increased", "decreased"):
         return {"same": "same model", "undecided": "not decided"}[compared.change]
@@ -59,17 +58,40 @@ def _claim(compared: Comparison) -> str:
     return f"{compared.change}, {'conditional' if conditional else 'proven'}"
 
 
+def limit_said(compared: Comparison, limit: float | None) -> str:
+    """Whether the bound after is within --max-increase; nothing where that was not asked, or a bound is missing."""
+    if limit is None or compared.before.upper is None or compared.after.upper is None:
+        return ""
+    return f"{'above' if compared.exceeds(limit) else 'within'} --max-increase {limit!r}"
+
+
+def cells(compared: Comparison) -> list[tuple[str, str, str, str]]:
+    """Rows of what, before, after, and their ratio."""
+    both = compared.before, compared.after
+    ratio = "" if compared.ratio is None else f"{compared.ratio:.6g}"
+    columns = [
+        (
+            report.status,
+            shown(report.upper, 8, up=True),
+            shown(report.lower, 8, up=False),
+            "" if report.gap is None else f"{report.gap:.5g}x",
+            _method(report),
+        )
+        for report in both
+    ]
+    names = ("status", "bound", "attained", "gap", "method")
+    return [
+        (name, first, second, ratio if name == "bound" else "")
+        for name, first, second in zip(names, *columns, strict=True)
+    ]
+
+
 def _numbers(compared: Comparison) -> Table:
     table = Table(box=None, header_style="dim")
     for column in ("", "before", "after", "after / before"):
         table.add_column(column, justify="left" if column == "" else "right", no_wrap=True)
-    before, after = compared.before, compared.after
-    ratio = "" if compared.ratio is None else f"{compared.ratio:.6g}"
-    table.add_row("status", before.status, after.status, "")
-    table.add_row("bound", *(shown(report.upper, 8, up=True) for report in (before, after)), ratio)
-    table.add_row("attained", *(shown(report.lower, 8, up=False) for report in (before, after)), "")
-    table.add_row("gap", *("" if report.gap is None else f"{report.gap:.5g}x" for report in (before, after)), "")
-    table.add_row("method", *(_method(report) for report in (before, after)), "")
+    for row in cells(compared):
+        table.add_row(*row)
     return table
 
 

@@ -16,11 +16,14 @@ from onnx import helper, numpy_helper
 import lipcert as api
 from lipcert.errors import UsageError
 from lipcert.report.comparison import Comparison, build_comparison
+from lipcert.report.html import render_sheets
+from lipcert.report.html.comparison import comparison_sheet
 from lipcert.report.report import Report
 from lipcert.report.schema import compare_schema
 from tests.cli.conftest import Command
 from tests.helpers.displays import bound_report
 from tests.helpers.onnx_models import model
+from tests.helpers.pages import harmless
 from tests.helpers.paths import MODELS
 
 QUICK = ("--method", "product", "--timeout", 3)
@@ -93,8 +96,13 @@ def test_both_reports_are_whole(lipcert: Command, scaled: Path, tmp_path: Path) 
 
 def test_the_verdict_is_plain(lipcert: Command, scaled: Path, tmp_path: Path) -> None:
     relu = MODELS / "digits_relu.onnx"
-    done = lipcert("compare", relu, scaled, *QUICK, "--max-increase", 0.5, "--json", tmp_path / "c.json")
+    files = ("--json", tmp_path / "c.json", "--html", tmp_path / "c.html")
+    done = lipcert("compare", relu, scaled, *QUICK, "--max-increase", 0.5, *files)
     assert done.status == 1
+    text = harmless((tmp_path / "c.html").read_text(encoding="utf-8"))
+    assert "increased, proven" in text
+    assert "above --max-increase 0.5" in text
+    assert str(scaled) in text
     assert "increased, proven" in done.out
     assert "above --max-increase 0.5" in done.out
     assert json.loads((tmp_path / "c.json").read_text())["result"]["change"] == "increased"
@@ -111,6 +119,19 @@ def test_inconclusive_never_passes(lipcert: Command, monkeypatch: pytest.MonkeyP
     assert "inconclusive" in done.out
 
 
+@pytest.mark.parametrize("uppers", [(2.0, 5.0), (None, 5.0), (2.0, None), (None, None), (0.0, 1.0), (1e300, 1e-300)])
+def test_a_page_says_what_is_known(uppers: tuple[float | None, float | None]) -> None:
+    layer = {"node": "<b>", "operator": "dense", "l1": 1.0, "l2": 2.0, "linf": None, "attained": 1.5}
+    reports = [report(upper, 0.0, digest) for upper, digest in zip(uppers, "01", strict=True)]
+    compared = build_comparison(*reports)
+    compared.data["layers"] = [[layer, None], [layer, {**layer, "l2": None, "attained": None}]]
+    text = harmless(render_sheets([comparison_sheet(compared, 0.5)]))
+    assert "not decided" in text or uppers == (1e300, 1e-300)
+    assert ("--max-increase" in text) == (None not in uppers)
+    for upper in uppers:
+        assert ("none" if upper is None else f"{upper:.3g}") in text
+
+
 def test_networks_that_do_not_fit_are_one_line(lipcert: Command, tmp_path: Path) -> None:
     relu = MODELS / "digits_relu.onnx"
     for arguments, status, words in (
@@ -119,6 +140,8 @@ def test_networks_that_do_not_fit_are_one_line(lipcert: Command, tmp_path: Path)
         ((relu, relu, "--max-increase", "nan"), 2, "--max-increase"),
         ((relu, relu, "--max-increase", "-1"), 2, "--max-increase"),
         ((relu, relu, "--json", tmp_path), 2, "cannot write"),
+        ((relu, relu, "--html", tmp_path), 2, "cannot write"),
+        ((relu, relu, "--html", relu), 2, "write over"),
         ((relu, relu, "--box", "0,1", "--center", "0", "--eps", "1"), 2, "--box"),
         ((relu, relu, "--norm", "3"), 2, "norm"),
         ((relu, relu, "--margin", "3,11"), 2, "--margin"),
