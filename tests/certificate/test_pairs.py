@@ -237,6 +237,7 @@ def test_pairs_of_nothing_are_refused() -> None:
         verify_box(pose(none, ball), box)
 
 
+@pytest.mark.one_in(3)
 @networks
 def test_other_evidence_over_pairs_is_sound(name: str) -> None:
     """The rewritten graph is the same function: absolute chains over it bound it, too."""

@@ -43,6 +43,7 @@ def told(verdict: dict[str, Any]) -> str:
     return f"{json.dumps(facts)}  {verdict['seconds']} s, {verdict['mebibytes']} MiB\n{verdict['trace']}"
 
 
+@pytest.mark.one_in(3)
 @on_linux
 @pytest.mark.parametrize("first", range(0, CASES, CHUNK))
 def test_a_damaged_model_is_imported_or_refused(first: int) -> None:

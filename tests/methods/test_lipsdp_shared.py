@@ -309,6 +309,7 @@ def test_the_largest_eigenvalue_is_estimated_from_above(n: int) -> None:
 # Iterates.
 
 
+@pytest.mark.one_in(2)
 @cases
 def test_every_iterate_is_feasible_and_better_than_the_one_before(name: str, p: Norm) -> None:
     plain = in_dense_form(build(setting_for(name, p), sparse=True))

@@ -119,6 +119,7 @@ def test_the_box_of_an_implicit_network_holds_its_outputs(kind: str) -> None:
     assert np.all((report.lower - 1e-9 <= seen) & (seen <= report.upper + 1e-9))
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("local", [False, True])
 def test_the_box_of_a_random_graph_holds_its_outputs(kind: str, local: bool) -> None:

@@ -286,6 +286,7 @@ def test_a_linear_network_is_bounded_by_its_norm() -> None:
         assert report.upper <= sampled("linear to the end", 2.0) * (1 + 2e-3)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", IN_A_FRESH_PROCESS)
 def test_the_report_passes_in_a_fresh_process(name: str, method: str, tmp_path: Path) -> None:
@@ -336,6 +337,7 @@ EDITS: dict[str, Callable[[Data], Any]] = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
 @pytest.mark.parametrize("name", ["padded by circular", "stride 2 around a pool", "padded by replicate"])
 def test_tampered_evidence_never_proves_less_than_what_is_attained(name: str, edit: Callable[[Data], Any]) -> None:

@@ -179,6 +179,7 @@ def attained(net: Network, x: np.ndarray, pair: tuple[float, float]) -> float:
     return max(largest, float(ratios.max(initial=0.0)))
 
 
+@pytest.mark.one_in(2)
 @kinds
 @pytest.mark.parametrize("seed", range(2))
 def test_no_attained_slope_exceeds_the_bound(kind: str, seed: int) -> None:

@@ -93,6 +93,7 @@ def test_branching_ends_at_what_is_attained() -> None:
         assert report.upper <= 1.06 * report.lower
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("path", EXPLICIT, ids=lambda path: path.stem)
 def test_no_attained_value_exceeds_the_bound_of_a_sample_network(path: Path) -> None:
     """At small balls; every pair of norms, one after another."""
