@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lipcert.api.models import load
-from lipcert.api.queries import chosen_norms, chosen_outputs, posed
+from lipcert.api.queries import asked_query, posed
 from lipcert.certificate.claim import Rows
 from lipcert.errors import UnsupportedModelError, UsageError
 from lipcert.frontend import Model
-from lipcert.problem import Ball, OutputChoice, Query, Region
+from lipcert.problem import Ball, OutputChoice, Region
 from lipcert.report import Report
 from lipcert.templates import Template
 
@@ -69,12 +69,7 @@ def bound(
     from lipcert.report.writing import check_writable
 
     loaded = load(model, example=example, templates=templates)
-    asked = Query(
-        *chosen_norms(norm, norm_in, norm_out),
-        outputs=chosen_outputs(outputs),
-        inputs=tuple(inputs or ()),
-        output=output,
-    )
+    asked = asked_query(outputs, inputs, output, norm, norm_in, norm_out)
     problem = posed(loaded, asked, region, center, eps, ball)
     query = problem.query
     resume = None
@@ -136,18 +131,13 @@ def bound_many(
     from lipcert.report.report import build_report
 
     loaded = load(model, example=example, templates=templates)
-    asked = Query(
-        *chosen_norms(norm, norm_in, norm_out),
-        outputs=chosen_outputs(outputs),
-        inputs=tuple(inputs or ()),
-        output=output,
-    )
+    asked = asked_query(outputs, inputs, output, norm, norm_in, norm_out)
     kinds = {(type(region), region.norm if isinstance(region, Ball) else 0.0) for region in regions}
     if len(kinds) > 1:
         raise UsageError("bound_many: regions of several kinds", hint="give boxes, or balls in one norm")
     if not regions:
         return
-    first = posed(loaded, asked, regions[0], None, None, None)
+    first = posed(loaded, asked, regions[0])
     for region in regions:
         region.bounds(first.size_in)
     problems = [replace(first, query=replace(asked, region=region)) for region in regions]
@@ -192,12 +182,8 @@ def compare(
     from lipcert.report.comparison import build_comparison
 
     models = [load(model, example=example, templates=templates) for model in (before, after)]
-    choice = Query(
-        outputs=chosen_outputs(asked.get("outputs")),
-        inputs=tuple(asked.get("inputs") or ()),
-        output=asked.get("output", ""),
-    )
-    problems = [posed(model, choice, None, None, None, None) for model in models]
+    choice = asked_query(asked.get("outputs"), asked.get("inputs"), asked.get("output", ""))
+    problems = [posed(model, choice) for model in models]
     for what in ("size_in", "size_out"):
         sizes = [getattr(problem, what) for problem in problems]
         if sizes[0] != sizes[1]:

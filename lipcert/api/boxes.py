@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lipcert.api.models import load
-from lipcert.api.queries import chosen_outputs, posed
+from lipcert.api.queries import asked_query, posed
 from lipcert.errors import UsageError
 from lipcert.frontend import Model
-from lipcert.problem import OutputChoice, Query, Region, together
+from lipcert.problem import OutputChoice, Region, together
 from lipcert.report.reach import ReachReport, ReachReports
 from lipcert.templates import Template
 
@@ -49,7 +49,7 @@ def reach(
     from lipcert.report.reach import build_reach
 
     loaded = load(model, example=example, templates=templates)
-    asked = Query(outputs=chosen_outputs(outputs), inputs=tuple(inputs or ()), output=output)
+    asked = asked_query(outputs, inputs, output)
     problem = posed(loaded, asked, region, center, eps, ball, as_run=True)
     return build_reach(loaded, problem.query, solve_reach(problem, timeout=timeout, exact=exact))
 
@@ -81,11 +81,11 @@ def reach_many(
     from lipcert.report.reach import ReachReports
 
     loaded = load(model, example=example, templates=templates)
-    asked = Query(outputs=chosen_outputs(outputs), inputs=tuple(inputs or ()), output=output)
+    asked = asked_query(outputs, inputs, output)
     if not regions:
         raise UsageError("reach_many: no regions", hint="give balls or boxes")
     together(regions)  # says what does not fit
-    problem = posed(loaded, asked, regions[0], None, None, None, as_run=True)
+    problem = posed(loaded, asked, regions[0], as_run=True)
     for region in regions:
         region.bounds(problem.size_in)
     boxes = solve_reach_many(problem, regions, timeout=timeout, device=device, on_row=on_row)

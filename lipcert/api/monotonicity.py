@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lipcert.api.models import load
-from lipcert.api.queries import chosen_outputs, posed
+from lipcert.api.queries import asked_query, posed
 from lipcert.errors import UsageError
 from lipcert.frontend import Model
-from lipcert.problem import OutputChoice, Query, Region
+from lipcert.problem import OutputChoice, Region
 from lipcert.report.monotone import MonotoneReport
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def monotone(
     from lipcert.report.monotone import build_monotone
 
     loaded = load(model, example=example)
-    problem = posed(loaded, Query(outputs=chosen_outputs(outputs), output=output), region, center, eps, ball)
+    problem = posed(loaded, asked_query(outputs, None, output), region, center, eps, ball)
     if loaded.templates:
         raise UsageError("monotone: a template says nothing of signs", hint="leave --template out")
     if not chosen:

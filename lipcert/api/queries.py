@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,10 +29,10 @@ from lipcert.problem import (
 def posed(
     model: Model,
     asked: Query,
-    region: Region | None,
-    center: Any,
-    eps: float | None,
-    ball: Any,
+    region: Region | None = None,
+    center: Any = None,
+    eps: float | None = None,
+    ball: Any = None,
     *,
     as_run: bool = False,
 ) -> Problem:
@@ -43,11 +44,18 @@ def posed(
     )
 
 
-def chosen_norms(norm: Any, norm_in: Any, norm_out: Any) -> tuple[float, float]:
-    return (
-        parse_norm(norm, "norm") if norm_in is None else parse_norm(norm_in, "norm_in"),
-        parse_norm(norm, "norm") if norm_out is None else parse_norm(norm_out, "norm_out"),
-    )
+def asked_query(
+    outputs: int | list[int] | tuple[int, ...] | OutputChoice | None,
+    inputs: Sequence[str] | None,
+    output: str,
+    norm: Any = 2,
+    norm_in: Any = None,
+    norm_out: Any = None,
+) -> Query:
+    """What is asked, wherever it is: norm_in and norm_out instead of norm, where they are given."""
+    first = parse_norm(norm, "norm") if norm_in is None else parse_norm(norm_in, "norm_in")
+    second = parse_norm(norm, "norm") if norm_out is None else parse_norm(norm_out, "norm_out")
+    return Query(first, second, outputs=chosen_outputs(outputs), inputs=tuple(inputs or ()), output=output)
 
 
 def check_output(model: Model, output: str) -> None:
