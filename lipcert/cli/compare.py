@@ -40,8 +40,6 @@ def compare(
     from lipcert import api
     from lipcert.cli.progress import progress
     from lipcert.errors import UsageError
-    from lipcert.report.html import render_sheets
-    from lipcert.report.html.comparison import comparison_sheet
     from lipcert.report.side_by_side import print_comparison
     from lipcert.report.writing import check_writable, write_text
 
@@ -71,10 +69,13 @@ def compare(
         if quiet:
             print(*("inconclusive" if value is None else repr(value) for value in bounds))
         else:
-            print_comparison(compared, limit, json_path)
+            print_comparison(compared, limit, json_path, html)
     if json_path is not None:
         write_text(compared.to_json() + "\n", json_path, "--json")
     if html is not None:
+        from lipcert.report.html import render_sheets
+        from lipcert.report.html.comparison import comparison_sheet
+
         write_text(render_sheets([comparison_sheet(compared, limit)]), html, "--html")
     if None in bounds:
         return 4

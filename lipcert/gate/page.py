@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 from lipcert.gate.terminal import COLUMNS, cells
-from lipcert.gate.verdicts import DIGITS, WORDS, GateRun, Result, sentence, summary
+from lipcert.gate.verdicts import CONDITIONAL, DIGITS, GateRun, Result, counts, sentence, summary
 from lipcert.report.chart import MAX_BARS, Bar, Chart
 from lipcert.report.html import render_sheets
 from lipcert.report.html.content import Section, Sheet, Table, Verdict
@@ -16,8 +16,9 @@ MAX_ROWS = 1_000
 """Of a table; the JSON has the rest."""
 
 SAYS = (
-    "Bounds and attained values are proven: every certificate was checked in this run, kept ones too. A bound above "
-    "its limit does not prove that the network exceeds it; an attained value above it does.",
+    "Bounds and attained values are proven, conditional ones under their condition: every certificate was checked in "
+    "this run, kept ones too. A bound above its limit does not prove that the network exceeds it; an attained value "
+    "above it does.",
     "A bound is about the real-valued function that the file denotes in exact arithmetic. Float32 rounding of a "
     "deployed program is not covered, nor are inputs outside of a region.",
     "Inconclusive means that nothing was proven. It passes only where the policy says so.",
@@ -34,11 +35,11 @@ def to_html(run: GateRun) -> str:
         path="",
         verdict=_verdict(run),
         checked="every certificate was checked in this run",
-        facts=(("Policy", policy), ("Run", summary(run))),
+        facts=(("Policy", policy),),
         sections=(
             *_reasons(ordered),
             _questions(ordered),
-            Section("What this says, and what it does not", bullets=SAYS),
+            _says(run),
             _again(run, ordered),
         ),
     )
@@ -46,10 +47,14 @@ def to_html(run: GateRun) -> str:
 
 
 def _verdict(run: GateRun) -> Verdict:
-    counts = ", ".join(f"{run.count(verdict)} {word}" for verdict, word in WORDS.items() if run.count(verdict))
-    passed = run.exit_status == 0
-    detail = f"{len(run.results)} questions, {run.seconds:.1f} s, exit status {run.exit_status}"
-    return Verdict("passed" if passed else "failed", "good" if passed else "bad", counts or "nothing asked", detail)
+    status, tone = {0: ("passed", "good"), 4: ("inconclusive", "fair")}.get(run.exit_status, ("failed", "bad"))
+    return Verdict(status, tone, counts(run), f"{summary(run)}; exit status {run.exit_status} without --exit-zero")
+
+
+def _says(run: GateRun) -> Section:
+    assumed = [result.item.id for result in run.results if result.proof.status == "conditional"]
+    conditional = f"{', '.join(assumed[:MAX_ROWS])}: {CONDITIONAL}. Nothing here proves that they are."
+    return Section("What this says, and what it does not", bullets=(*SAYS, *((conditional,) if assumed else ())))
 
 
 def _reasons(ordered: list[Result]) -> tuple[Section, ...]:

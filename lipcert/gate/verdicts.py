@@ -120,7 +120,8 @@ def _exceeded(item: Item, proof: Proof, verdict: Verdict, message: str, limit: f
         certainty = f"{attained} is attained, so that no better bound can pass"
     else:
         certainty = f"not proven to be below, {attained} is attained: a tighter bound might pass"
-    return _result(item, proof, verdict, f"{message}: {certainty}", limit, before)
+    notes = (f"{message}: {certainty}", CONDITIONAL if proof.status == "conditional" else "")
+    return _result(item, proof, verdict, "; ".join(filter(None, notes)), limit, before)
 
 
 def _up(bound: float) -> str:
@@ -140,12 +141,16 @@ def _result(
     return Result(item, proof, verdict, limit, baseline, message, status)
 
 
+def counts(run: GateRun) -> str:
+    """How many of each verdict, of those that there are."""
+    return ", ".join(f"{run.count(verdict)} {word}" for verdict, word in WORDS.items() if run.count(verdict)) or "none"
+
+
 def summary(run: GateRun) -> str:
     """One line: how many of each verdict, and how many certificates were kept ones."""
-    counts = ", ".join(f"{run.count(verdict)} {word}" for verdict, word in WORDS.items() if run.count(verdict))
     cached = sum(result.proof.cached for result in run.results)
     questions = f"{len(run.results)} question{'s' if len(run.results) != 1 else ''}"
-    return f"{questions}: {counts or 'none'}; {cached} from kept certificates; {run.seconds:.1f} s"
+    return f"{questions}: {counts(run)}; {cached} from kept certificates; {run.seconds:.1f} s"
 
 
 WORDS = {

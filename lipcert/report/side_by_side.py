@@ -23,7 +23,7 @@ CHANGES = {
 """How a change is shown, and why it is one."""
 
 
-def print_comparison(compared: Comparison, limit: float | None, json_path: str | None) -> None:
+def print_comparison(compared: Comparison, limit: float | None, json_path: str | None, html: str | None) -> None:
     """The bounds beside each other, what is proven of the change, and the layers where they were asked for."""
     before, after = compared.before, compared.after
     header = grid()
@@ -40,10 +40,11 @@ def print_comparison(compared: Comparison, limit: float | None, json_path: str |
     shapes = [[t["shape"] for t in report.data["model"]["inputs"]] for report in (before, after)]
     if shapes[0] != shapes[1]:
         verdict.add_row("note", f"inputs are {shapes[0]} and {shapes[1]}: entries correspond in C order")
-    if said := limit_said(compared, limit):
-        verdict.add_row("limit", Text(said, style="bold red" if said.startswith("above") else "green"))
-    if json_path is not None:
-        verdict.add_row("report", plain(json_path))
+    if limit is not None and (above := exceeds(compared, limit)) is not None:
+        verdict.add_row("limit", Text(limit_said(above, limit), style="bold red" if above else "green"))
+    for name, path in (("report", json_path), ("page", html)):
+        if path is not None:
+            verdict.add_row(name, plain(path))
     show(verdict)
     if compared.data["layers"] is not None:
         show(_layers(compared.data["layers"]))
@@ -58,11 +59,15 @@ def claim(compared: Comparison) -> str:
     return f"{compared.change}, {'conditional' if conditional else 'proven'}"
 
 
-def limit_said(compared: Comparison, limit: float | None) -> str:
-    """Whether the bound after is within --max-increase; nothing where that was not asked, or a bound is missing."""
+def exceeds(compared: Comparison, limit: float | None) -> bool | None:
+    """Whether the bound after is above --max-increase; None where that was not asked, or a bound is missing."""
     if limit is None or compared.before.upper is None or compared.after.upper is None:
-        return ""
-    return f"{'above' if compared.exceeds(limit) else 'within'} --max-increase {limit!r}"
+        return None
+    return compared.exceeds(limit)
+
+
+def limit_said(above: bool, limit: float) -> str:
+    return f"{'above' if above else 'within'} --max-increase {limit!r}"
 
 
 def cells(compared: Comparison) -> list[tuple[str, str, str, str]]:

@@ -99,6 +99,7 @@ def test_the_verdict_is_plain(lipcert: Command, scaled: Path, tmp_path: Path) ->
     files = ("--json", tmp_path / "c.json", "--html", tmp_path / "c.html")
     done = lipcert("compare", relu, scaled, *QUICK, "--max-increase", 0.5, *files)
     assert done.status == 1
+    assert f"page      {tmp_path / 'c.html'}" in done.out
     text = harmless((tmp_path / "c.html").read_text(encoding="utf-8"))
     assert "increased, proven" in text
     assert "above --max-increase 0.5" in text

@@ -272,12 +272,18 @@ def test_what_rests_on_templates_says_so(gate: Gate, repository: Path) -> None:
     nodes = [helper.make_node("Bent", ["x"], ["y"], domain="com.example")]
     save(model(nodes, {"x": (1, 4)}, ["y"], domains={"com.example": 1}), repository / "nets", "small.onnx")
     write_policy(repository, f'{CHECK}max = 5\ntemplates = "bent.toml"\n'.replace("*", "small"), "")
+    page = repository / "gate.html"
     for cached in (False, True):
-        done = gate()
+        done = gate("--html", page)
         result = done.result(SMALL)
         assert (done.status, result["verdict"], result["cached"]) == (0, "pass", cached)
         assert result["status"] == "conditional"
         assert f"{SMALL}: pass: conditional" in done.out
+        assert f"{SMALL}: conditional: proven if the templates are true" in page.read_text(encoding="utf-8")
+    write_policy(repository, f'{CHECK}max = 0.5\ntemplates = "bent.toml"\n'.replace("*", "small"), "")
+    done = gate("--html", page)
+    assert done.status == 1
+    assert "conditional: proven if the templates are true" in done.result(SMALL)["message"]
     (repository / "bent.toml").write_text(BENT.replace("0.22", "0.44").replace("1.1", "1.3"))
     assert not gate().result(SMALL)["cached"]
 

@@ -65,9 +65,9 @@ def test_what_a_device_finds_is_proven(monkeypatch: pytest.MonkeyPatch, name: st
     expected = next(LipSdpMethod().claims(problem, Progress()))
     used = []
 
-    def on_device(program: object, device: object, tick: object) -> object:
+    def on_device(program: object, device: object, tick: object, close: object) -> object:
         used.append(device)
-        return solve_on(program, CPU, tick)  # type: ignore[arg-type]
+        return solve_on(program, CPU, tick, close)  # type: ignore[arg-type]
 
     monkeypatch.setattr("lipcert.methods.lipsdp.method._gpu", lambda neurons, progress: CPU)
     monkeypatch.setattr("lipcert.methods.lipsdp.on_device.solve_on", on_device)

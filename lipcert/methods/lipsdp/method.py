@@ -288,7 +288,7 @@ def _solved(program: Program, device: torch.device | None, tick: Callable[[], No
         return solve(program, tick, close)
     from lipcert.methods.lipsdp.on_device import solve_on
 
-    return solve_on(program, device, tick)
+    return solve_on(program, device, tick, close)
 
 
 def _proven(

@@ -23,7 +23,9 @@ SMALL = 300
 """Up to this size all eigenvalues are computed for the length of a step."""
 
 
-def solve_on(program: Program, device: torch.device, tick: Callable[[], None] = lambda: None) -> Iterator[Iterate]:
+def solve_on(
+    program: Program, device: torch.device, tick: Callable[[], None] = lambda: None, close: float = CLOSE
+) -> Iterator[Iterate]:
     """Iterates from the closed-form start on, each feasible and nearer to the optimum."""
     import torch
 
@@ -70,7 +72,7 @@ def solve_on(program: Program, device: torch.device, tick: Callable[[], None] = 
         gap = float((p * z).sum()) / objective
         infeasible = abs(float((data.b - data.adjoint(z)) @ y)) / objective
         yield _iterate(scaled, y, gap + infeasible)
-        if gap < CLOSE and infeasible < CLOSE:
+        if gap < close and infeasible < close:
             return
 
 

@@ -9,7 +9,7 @@ from lipcert.report import wording
 from lipcert.report.chart import MAX_BARS, Bar, Chart
 from lipcert.report.comparison import Comparison
 from lipcert.report.html.content import Section, Sheet, Table, Verdict
-from lipcert.report.side_by_side import CHANGES, cells, claim, limit_said
+from lipcert.report.side_by_side import CHANGES, cells, claim, exceeds, limit_said
 from lipcert.report.wording import shown
 
 TONES = {"increased": "bad", "decreased": "good"}
@@ -30,8 +30,9 @@ def comparison_sheet(compared: Comparison, limit: float | None = None) -> Sheet:
     """Of a comparison that was made in this process: its bounds were verified then."""
     before, after = compared.before, compared.after
     models = [report.data["model"] for report in (before, after)]
-    said = limit_said(compared, limit)
-    tone = "bad" if limit is not None and said.startswith("above") else TONES.get(compared.change, "fair")
+    above = exceeds(compared, limit)
+    said = "" if limit is None or above is None else limit_said(above, limit)
+    tone = "bad" if above else TONES.get(compared.change, "fair")
     uppers = [shown(report.upper, 8, up=True) for report in (before, after)]
     detail = "; ".join(filter(None, (CHANGES[compared.change][1], said)))
     return Sheet(
